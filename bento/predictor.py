@@ -1,0 +1,102 @@
+"""Text -> token ids -> ONNX Runtime -> probabilities: the only inference path.
+
+Evaluation, gates, benchmarks, batch scoring, the MLflow model and the service all call this file, so what was
+measured is what serves.
+
+Shapes: N texts, B batch, T tokens, C classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from bento.manifest import ONNX_FILE, Manifest, folder_sha256
+
+Text = str | tuple[str, str]
+"""One input: a sentence, or a pair of them."""
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+def softmax(logits_BC: Floats, temperature: float = 1.0) -> Floats:
+    """Row-wise softmax of `logits_BC / temperature`."""
+    scaled_BC = logits_BC.astype(np.float64) / temperature
+    exp_BC = np.exp(scaled_BC - scaled_BC.max(axis=-1, keepdims=True))
+    return (exp_BC / exp_BC.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
+    """An ONNX Runtime CPU session with its threads set, since the default takes every core of the host."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class Predictor:
+    """A loaded model folder; thread-safe, since tokenizer and session are."""
+
+    def __init__(self, folder: Path, *, threads: int | None = None, check: bool = True) -> None:
+        """Load `folder`; `threads` overrides the manifest's. Raises: IntegrityError."""
+        self.folder = folder
+        self.manifest = Manifest.read(folder)
+        if check:
+            self.manifest.check(folder)
+        self.sha256 = folder_sha256(folder)
+        self.labels = self.manifest.labels
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(self.manifest.max_tokens)
+        self.tokenizer.no_padding()
+        self.session = open_session(folder / ONNX_FILE, threads or self.manifest.threads)
+        self.input_names = tuple(node.name for node in self.session.get_inputs())
+        self.pad_id = _pad_id(folder, self.tokenizer)
+
+    def tokenize(self, texts: Sequence[Text]) -> list[Encoding]:
+        """One truncated, unpadded encoding a text."""
+        encodings: list[Encoding] = self.tokenizer.encode_batch(list(texts))
+        return encodings
+
+    def logits(self, encodings: Sequence[Encoding]) -> Floats:
+        """Run one right-padded batch: B encodings -> logits_BC."""
+        length = max(len(encoding.ids) for encoding in encodings)
+        ids_BT = np.full((len(encodings), length), self.pad_id, dtype=np.int64)
+        mask_BT = np.zeros_like(ids_BT)
+        types_BT = np.zeros_like(ids_BT)
+        for row, encoding in enumerate(encodings):
+            num_tokens = len(encoding.ids)
+            ids_BT[row, :num_tokens] = encoding.ids
+            mask_BT[row, :num_tokens] = 1
+            types_BT[row, :num_tokens] = encoding.type_ids
+        feeds = {"input_ids": ids_BT, "attention_mask": mask_BT, "token_type_ids": types_BT}
+        outputs: list[Any] = self.session.run(None, {name: feeds[name] for name in self.input_names})
+        logits_BC: Floats = outputs[0]
+        return logits_BC
+
+    def predict_logits(self, texts: Sequence[Text], *, batch_size: int = 32) -> Floats:
+        """N texts -> logits_NC in the given order, run in batches of similar length."""
+        encodings = self.tokenize(texts)
+        order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
+        logits_NC = np.empty((len(encodings), len(self.labels)), dtype=np.float32)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            logits_NC[rows] = self.logits([encodings[row] for row in rows])
+        return logits_NC
+
+    def predict(self, texts: Sequence[Text], *, batch_size: int = 32) -> Floats:
+        """N texts -> calibrated probabilities_NC in the given order."""
+        return softmax(self.predict_logits(texts, batch_size=batch_size), self.manifest.temperature)
+
+
+def _pad_id(folder: Path, tokenizer: Tokenizer) -> int:
+    """The model's padding id, from config.json as `transformers` does."""
+    import json
+
+    pad_id = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id")
+    return int(pad_id) if pad_id is not None else 0

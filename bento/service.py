@@ -1,0 +1,103 @@
+"""The BentoML service: lifecycle, process settings, and nothing else.
+
+BentoML's own routes come before a mounted app's, so its /readyz and /metrics would answer in place of ours; the app is
+therefore put in front as ASGI middleware and answers every path. It is made on first use: the parent process, which
+only supervises, never imports ONNX Runtime.
+"""
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from functools import cache
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import bentoml
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from bento.app import Server
+
+
+def bento_tag() -> str:
+    """`name:version` of the Bento that this process serves, or empty in a checkout."""
+    from bentoml._internal.context import server_context
+
+    version = server_context.bento_version
+    return f"{server_context.bento_name}:{version}" if version and version != "not available" else ""
+
+
+@cache
+def server() -> "Server":
+    """This process's server."""
+    from bento.app import Server, ServeSettings
+
+    return Server(ServeSettings.from_env(), bento=bento_tag())
+
+
+@cache
+def app() -> "Starlette":
+    """This process's app."""
+    from bento.app import create_app
+
+    return create_app(server())
+
+
+class AppFirst:
+    """ASGI middleware that answers every HTTP request with our app; only the lifespan stays with BentoML."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        """`app` is BentoML's."""
+        self.bentoml_app = app
+        self.app = globals()["app"]()
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Dispatch one connection."""
+        await (self.app if scope["type"] == "http" else self.bentoml_app)(scope, receive, send)
+
+
+def drain_at_sigterm(delay_s: float) -> None:
+    """At SIGTERM become not ready first and let the web server close its socket `delay_s` later."""
+    loop = asyncio.get_running_loop()
+    close = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        server().drain()
+        if callable(close):
+            loop.call_soon_threadsafe(lambda: loop.call_later(delay_s, close, number, None))
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+@bentoml.service(
+    name="retort",
+    workers=1,
+    traffic={"timeout": 60},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+)
+class Retort:
+    """A small, fast, gated text classifier; /docs.json describes it."""
+
+    def __init__(self) -> None:
+        """Nothing yet: the event loop is needed first."""
+        self.lifetime = AsyncExitStack()
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def start(self) -> None:
+        """Load the model and start the threads."""
+        logging.getLogger("bento").setLevel(logging.INFO)
+        await self.lifetime.enter_async_context(app().router.lifespan_context(app()))
+        drain_at_sigterm(server().settings.drain_ms / 1000)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def stop(self) -> None:
+        """Answer what waits and write the rest of the log."""
+        await self.lifetime.aclose()
+
+
+Retort.add_asgi_middleware(AppFirst)  # type: ignore[attr-defined]

@@ -1,0 +1,49 @@
+"""Where state lives and which servers are used: read from the environment when asked, never at import."""
+
+import os
+from pathlib import Path
+
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "true",
+    "BENTOML_DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def home() -> Path:
+    """The state folder, absolute: `RETORT_HOME`, or `.retort/` in the working directory."""
+    return Path(os.environ.get("RETORT_HOME") or ".retort").expanduser().resolve()
+
+
+def store_folder() -> Path:
+    """The local content-addressed store."""
+    return home() / "store"
+
+
+def database_url() -> str:
+    """SQLAlchemy URL of the request log, audit queue, pointers and ledger (`RETORT_DATABASE_URL`)."""
+    return os.environ.get("RETORT_DATABASE_URL") or f"sqlite:///{home() / 'retort.db'}"
+
+
+def tracking_uri() -> str:
+    """Absolute MLflow tracking URI (`MLFLOW_TRACKING_URI`)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def configure() -> None:
+    """Point Prefect, MLflow and BentoML at the state folder and silence telemetry.
+
+    Only fills in what the user has not set, and creates nothing. It has to run before those libraries are
+    imported, because each reads its home once.
+    """
+    defaults = QUIET | {
+        "PREFECT_HOME": str(home() / "prefect"),
+        "BENTOML_HOME": str(home() / "bentoml"),
+        "MLFLOW_TRACKING_URI": tracking_uri(),
+    }
+    for key, value in defaults.items():
+        os.environ.setdefault(key, value)

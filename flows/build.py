@@ -1,0 +1,174 @@
+"""The build: data -> teacher -> compression -> evaluation -> gate -> release, each stage cached by content."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+
+from flows import summary as summaries
+from flows.chain import Built, gate, make_candidate
+from flows.config import Config, load_config
+from flows.release import Candidate, prepare_release, promote
+from flows.stages import quiet_user_errors, stage
+from tasks.data import read_split
+from tasks.release import ledger, tracking
+from tasks.release.ledger import Champion
+from tasks.types import GateReport
+
+log = logging.getLogger("retort")
+
+NUM_GOLDEN = 20
+
+
+class Approval(RunInput):  # type: ignore[misc]
+    """The form that a person fills in on the suspended run."""
+
+    approve: bool = False
+    approver: str = ""
+    comment: str = ""
+
+
+@flow(name="build", flow_run_name="build {config}", persist_result=False)
+def build(
+    config: str, overrides: list[str] | None = None, extra: str | None = None, why: str = "by hand"
+) -> dict[str, Any]:
+    """Build, gate and release the model of one config; `extra` is a file of newly labelled rows.
+
+    Returns the summary that `retort run --json` prints. Raises: UserError for bad input, RetortError otherwise.
+    """
+    quiet_user_errors()
+    chosen = load_config(Path(config), overrides)
+    champion = ledger.read_champion(chosen.name)
+    built = make_candidate(chosen, Path(extra) if extra else None, stage=stage)
+    report = gate(chosen, built, champion)
+    result = summaries.summarise(chosen, built, report, champion, command=_command(config, overrides, extra))
+    if champion is not None and champion.model_sha256 == built.model.sha256 and report.outcome == "pass":
+        result |= {"outcome": "promoted", "unchanged": True, **_identity(champion)}
+    else:
+        result |= _record_and_release(chosen, built, report, champion, result, why)
+    result["report"] = str(summaries.write_report(result, built))
+    _show(result)
+    return result
+
+
+def _record_and_release(
+    config: Config, built: Built, report: GateReport, champion: Champion | None, result: dict[str, Any], why: str
+) -> dict[str, Any]:
+    """Log the build to MLflow and, if its gate passed, release it. Returns what changes in the summary."""
+    tags = {"retort.why": why, "retort.candidate_sha256": built.model.sha256}
+    with tracking.build_run(config.name, tags=tags) as run_id:
+        tracking.log_config(config.model_dump(mode="json"))
+        tracking.log_data(built.data.path, built.data.sha256)
+        for step in built.steps:
+            tracking.log_stage(step)
+        tracking.log_scores(built.scores)
+        tracking.log_gate(report)
+        changes: dict[str, Any] = {"mlflow_run_id": run_id}
+        if report.outcome == "pass":
+            changes |= _release(config, built, report, champion, run_id, why)
+        else:
+            changes["outcome"] = "blocked" if report.outcome == "fail" else "inconclusive"
+        tracking.log_files([summaries.write_report(result | changes, built)], "report")
+        tracking.log_figures(summaries.figures(result | changes, built))
+    return changes
+
+
+def _release(
+    config: Config, built: Built, report: GateReport, champion: Champion | None, run_id: str, why: str
+) -> dict[str, Any]:
+    """Register, package, boot-check and, if allowed, promote."""
+    entry, check = prepare_release(_candidate(config, built, report, run_id))
+    if check is not None and not check.passed:
+        return {"outcome": "blocked", "version": entry.version, "bento": entry.bento, "boot": check.evidence()}
+    answer = _approval(config, built, report, champion)
+    if answer is None:
+        return {"outcome": "awaiting_approval", "version": entry.version, "bento": entry.bento}
+    if not answer.approve:
+        ledger.record(entry, action="refuse", who=answer.approver, why=answer.comment or "not approved", evidence={})
+        return {"outcome": "blocked", "version": entry.version, "bento": entry.bento, "approval": "refused"}
+    final = promote(
+        entry,
+        expected=champion,
+        judge=partial(gate, config, built),
+        report=report,
+        who=answer.approver,
+        why=why if not answer.comment else f"{why}: {answer.comment}",
+    )
+    outcome = {"pass": "promoted", "fail": "blocked", "inconclusive": "inconclusive"}[final.outcome]
+    changes: dict[str, Any] = {"outcome": outcome, "version": entry.version, "bento": entry.bento}
+    changes["verdicts"] = summaries.verdict_rows(final)
+    return changes | (_identity(entry) if outcome == "promoted" else {})
+
+
+def _candidate(config: Config, built: Built, report: GateReport, run_id: str) -> Candidate:
+    test = read_split(built.data.path, "test")
+    key = json.dumps([built.model.sha256, built.data.sha256, config.gate.model_dump()], sort_keys=True)
+    scores, teacher = built.scores["candidate"], built.scores["teacher"]
+    description = (
+        f"Accuracy {scores.accuracy.value:.4f} (teacher {teacher.accuracy.value:.4f}) on {scores.num_rows} test rows; "
+        f"{scores.size_bytes / 1e6:.1f} MB; {scores.latency_ms_p50:.2f} ms a sentence, "
+        f"{teacher.latency_ms_p50 / scores.latency_ms_p50:.1f} times faster than the teacher in PyTorch. Gate: {report.outcome}."
+    )
+    return Candidate(
+        name=config.name,
+        model=built.model,
+        tags={
+            "retort.data_sha256": built.data.sha256,
+            "retort.gate": report.outcome,
+            "retort.gate_key": hashlib.sha256(key.encode()).hexdigest(),
+        },
+        description=description,
+        golden=test.texts[:NUM_GOLDEN],
+        latency_p95_ms=config.gate.latency_p95_ms,
+        run_id=run_id,
+    )
+
+
+def _approval(config: Config, built: Built, report: GateReport, champion: Champion | None) -> Approval | None:
+    """Who promotes: Retort itself, or a person by the form of the suspended run. None outside a deployment."""
+    if not _needs_person(config, report):
+        return Approval(approve=True, approver="retort", comment="")
+    if runtime.deployment.id is None:
+        log.info("approval is needed: `retort promote %s VERSION` gives it", config.name)
+        return None
+    form = Approval.with_initial_data(description=summaries.markdown(config.name, built.scores, report), approve=False)
+    answer: Approval = suspend_flow_run(
+        wait_for_input=form, timeout=int(config.release.timeout_hours * 3600), key="approval"
+    )
+    return answer
+
+
+def _needs_person(config: Config, report: GateReport) -> bool:
+    if config.release.approval != "require_if":
+        return config.release.approval == "require"
+    drops = [-verdict.observed for verdict in report.verdicts if verdict.gate == "accuracy_vs_champion"]
+    return any(drop > config.release.accuracy_drop for drop in drops)
+
+
+def _identity(champion: Champion) -> dict[str, Any]:
+    return {"version": champion.version, "champion": champion.version, "bento": champion.bento}
+
+
+def _command(config: str, overrides: list[str] | None, extra: str | None) -> str:
+    parts = ["retort run", config, *(f"--set {override}" for override in overrides or [])]
+    return " ".join([*parts, f"--extra {extra}"] if extra else parts)
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    """Tables and links on the run's page in Prefect's UI."""
+    key = str(result["name"]).replace("_", "-")
+    create_table_artifact(table=list(result["verdicts"]), key=f"{key}-gate", description=f"Gate of {result['name']}")
+    create_table_artifact(
+        table=[{"model": name} | scores for name, scores in result["scores"].items()], key=f"{key}-scores",
+        description=f"Scores of {result['name']}",
+    )  # fmt: skip
+    create_markdown_artifact(summaries.result_markdown(result), key=f"{key}-result")
+    create_link_artifact(Path(result["report"]).as_uri(), key=f"{key}-report", link_text="Report")

@@ -1,0 +1,294 @@
+"""The command line: each command is a thin call of a flow or task.
+
+Results go to stdout, as tables or with `--json` as one JSON document; everything else goes to stderr. Exit codes:
+0 done, 1 anything else, 2 bad input or config, 3 a gate said no, 4 inconclusive.
+"""
+
+import getpass
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from bento.errors import RetortError, UserError
+
+EXIT_CODES = {"promoted": 0, "awaiting_approval": 0, "failed": 1, "blocked": 3, "inconclusive": 4}
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+audit_app = typer.Typer(no_args_is_help=True, help="The labelling queue of a served model.")
+app.add_typer(audit_app, name="audit")
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file such as configs/quickstart.yaml")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=value", help="Override one key; repeatable")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the ledger")]
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is told in words and never as a traceback."""
+    try:
+        app()
+    except UserError as error:
+        _fail(error, 2)
+    except RetortError as error:
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    if "--json" in sys.argv:
+        print(json.dumps({"outcome": "failed", "error": str(error)}))  # noqa: T201
+    errors.print(f"[bold red]error[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+    sys.exit(code)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str))  # noqa: T201
+
+
+@app.command()
+def run(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False,
+        extra: Annotated[Path | None, typer.Option(help="A file of newly labelled rows to add")] = None) -> None:  # fmt: skip
+    """The whole build: data to promoted champion."""
+    from flows.config import load_config
+
+    load_config(config, overrides)
+    _start_logging()
+    from flows.build import build
+    from flows.show import show_build
+
+    path, more = str(config.resolve()), str(extra.resolve()) if extra else None
+    result = _without_prefect_noise(lambda: build(path, overrides, more))
+    _print_json(result) if as_json else show_build(result, console)
+    raise typer.Exit(EXIT_CODES[result["outcome"]])
+
+
+@app.command()
+def plan(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """What would run, what is cached, which gates, which aliases would move; no side effects."""
+    from flows.config import load_config
+    from flows.plan import make_plan
+    from flows.show import show_plan
+
+    found = make_plan(load_config(config, overrides))
+    _print_json(found) if as_json else show_plan(found, console)
+
+
+@app.command()
+def serve(name: Name, port: Annotated[int, typer.Option(help="Loopback port")] = 3000) -> None:
+    """Serve the champion of NAME and follow its promotions without a restart."""
+    from bento.settings import configure
+
+    configure()
+    from tasks.release.ledger import read_champion
+
+    champion = read_champion(name)
+    if champion is None:
+        raise UserError(f"{name} has no champion to serve; `retort run CONFIG` makes one, `retort status` lists names")
+    environment = os.environ | {"RETORT_FOLLOW": name, **_absolute_state()}
+    bento = champion.model_path.parent.parent
+    command = [sys.executable, "-m", "bentoml", "serve", str(bento), "--host", "127.0.0.1", "-p", str(port)]
+    errors.print(f"serving {champion.bento} on http://127.0.0.1:{port}")
+    os.execve(sys.executable, command, environment)
+
+
+def _absolute_state() -> dict[str, str]:
+    """The state folder as the service must see it, wherever BentoML changes the working directory to."""
+    from bento.settings import database_url, home
+
+    return {"RETORT_HOME": str(home()), "RETORT_DATABASE_URL": database_url()}
+
+
+@app.command()
+def monitor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """One monitoring pass; a harm verdict emits the event that triggers a retrain."""
+    from flows.config import load_config
+
+    load_config(config, overrides)
+    _start_logging()
+    from flows.monitor import monitor as watch
+    from flows.show import show_look
+
+    result = _without_prefect_noise(lambda: watch(str(config.resolve()), overrides))
+    _print_json(result) if as_json else show_look(result, console)
+
+
+@app.command()
+def deploy(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="The configs to keep good")],
+    pool: Annotated[str | None, typer.Option(help="Register into this work pool and return; workers run it")] = None,
+) -> None:
+    """Prefect deployments of all flows, with their schedules and triggers; runs them here unless --pool is given."""
+    from flows.config import load_config
+
+    for config in configs:
+        load_config(config)
+    _start_logging()
+    from flows.deployments import deploy_all
+
+    deploy_all([config.resolve() for config in configs], pool=pool)
+
+
+@app.command()
+def promote(name: Name, version: Annotated[str, typer.Argument(metavar="VERSION")], why: Why = "by hand") -> None:
+    """Move the champion by hand, to a version that has both blessings."""
+    from bento.settings import configure
+
+    configure()
+    from flows.release import promote_by_hand
+
+    entry = promote_by_hand(name, version, who=getpass.getuser(), why=why)
+    console.print(f"{name}: champion is now version {entry.version} ({entry.bento})")
+
+
+@app.command()
+def rollback(name: Name, why: Why = "by hand", as_json: AsJson = False) -> None:
+    """Put the champion before the present one back into service, after a boot check, without a rebuild."""
+    _start_logging()
+    from flows.rollback import rollback as roll
+
+    result = _without_prefect_noise(lambda: roll(name, why=why, who=getpass.getuser()))
+    text = f"{name}: champion is now version {result['champion']}, was {result['previous']}"
+    _print_json(result) if as_json else console.print(text)
+
+
+@app.command()
+def status(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None, as_json: AsJson = False) -> None:
+    """Champion, challenger, versions, ledger, last verdicts."""
+    from bento.settings import configure
+
+    configure()
+    from flows.show import show_status
+    from flows.status import read_status
+
+    found = read_status(name)
+    _print_json(found) if as_json else show_status(found, console)
+
+
+@app.command()
+def score(name: Name, source: Annotated[Path, typer.Argument(metavar="IN")], out: Annotated[Path, typer.Argument(metavar="OUT")],
+          text: Annotated[str, typer.Option(help="Column that holds the text")] = "text",
+          text_pair: Annotated[str | None, typer.Option(help="Column of the second sentence")] = None) -> None:  # fmt: skip
+    """Batch scoring of CSV, TSV, JSONL or Parquet with the champion of NAME."""
+    from tasks.release.ledger import read_champion
+    from tasks.score import score_file
+
+    champion = read_champion(name)
+    if champion is None:
+        raise UserError(f"{name} has no champion; `retort run CONFIG` makes one")
+    num_rows = score_file(champion.model_path, source, out, text=text, text_pair=text_pair)
+    console.print(f"{num_rows:,} rows scored by {champion.bento} into {out}")
+
+
+@app.command()
+def report(target: Annotated[str, typer.Argument(metavar="RUN", help="A model name, or a report folder's name")]) -> None:
+    """The HTML report of a build or a monitoring pass: prints its path."""
+    from flows.status import find_report
+
+    console.print(str(find_report(target)), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Versions, pins, ports, writable folders, servers; says what to do about each."""
+    from dataclasses import asdict
+
+    from flows.doctor import examine, render
+
+    findings = examine()
+    _print_json([asdict(finding) for finding in findings]) if as_json else console.print(render(findings))
+    raise typer.Exit(1 if any(finding.level == "bad" for finding in findings) else 0)
+
+
+@app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    period: Annotated[int, typer.Option(help="0 is what the quickstart trains on; 1 and later have drifted")] = 0,
+    seed: int = 0,
+) -> None:
+    """Write the bundled synthetic help-desk messages as files, for trying drift and retraining."""
+    from tasks.data.synthetic import write_files
+
+    write_files(folder, period=period, seed=seed)
+    console.print(f"period {period} written to {folder}")
+
+
+@audit_app.command("next")
+def audit_next(name: Name, limit: int = 1, as_json: AsJson = False) -> None:
+    """The oldest requests drawn for labelling that have no label yet."""
+    from bento.records import audit_queue
+
+    rows = audit_queue(name, limit=limit)
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            console.print(f"{row['request_id']} {row['item']}  {row['label']}  {row['text']}", markup=False)
+
+
+@audit_app.command("export")
+def audit_export(name: Name, out: Annotated[Path, typer.Argument(metavar="OUT.jsonl")]) -> None:
+    """The whole queue as JSON Lines, to be labelled in any tool and imported again."""
+    from tasks.monitor.audit import export_queue
+
+    console.print(f"{export_queue(name, out):,} rows written to {out}")
+
+
+@audit_app.command("import")
+def audit_import(name: Name, source: Annotated[Path, typer.Argument(metavar="IN.jsonl")]) -> None:
+    """Labels of a file that `audit export` wrote, with a `label` filled in."""
+    from tasks.monitor.audit import import_labels
+
+    taken, refused = import_labels(name, source)
+    console.print(f"{taken:,} labels taken, {refused:,} refused (unknown or already labelled)")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(metavar="compress|serve|drift")],
+    config: Annotated[Path, typer.Option(help="The build to measure")] = Path("configs/quickstart.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """The benchmarks: each prints ratios against a baseline of the same run."""
+    from flows.bench import BENCHMARKS
+    from flows.show import show_bench
+
+    if what not in BENCHMARKS:
+        raise UserError(f"bench: expected one of {', '.join(BENCHMARKS)}, got {what!r}")
+    found = BENCHMARKS[what](config)
+    _print_json(found) if as_json else show_bench(found, console)
+
+
+def _start_logging() -> None:
+    """Progress of our own loggers to stderr, and Prefect's home set before it is imported."""
+    from bento.settings import configure
+
+    configure()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+
+
+def _without_prefect_noise(call: Callable[[], Any]) -> Any:
+    """Run a flow with stdout kept for the result."""
+    from contextlib import redirect_stdout
+
+    with redirect_stdout(sys.stderr):
+        return call()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The config: one YAML file, frozen and strict, whose errors name the key, the file and the line."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from bento.errors import ConfigError
+from tasks.compress import Technique, check_chain
+from tasks.data import DataConfig
+from tasks.gate import GateConfig
+from tasks.monitor.config import MonitorConfig
+from tasks.train import TeacherConfig
+from tasks.types import Section
+
+Key = tuple[str | int, ...]
+
+
+class ServeConfig(Section):
+    """How the service answers."""
+
+    port: int = Field(default=3000, ge=1, le=65535)
+    """Loopback port of `retort serve`."""
+    audit_rate: float = Field(default=0.05, ge=0, le=1)
+    """Share of the requests that is drawn at random for labelling."""
+
+
+class ReleaseConfig(Section):
+    """Who decides about a promotion."""
+
+    approval: Literal["auto", "require", "require_if"] = "auto"
+    """`auto` promotes on both blessings; `require` asks a person; `require_if` asks when accuracy falls by more than
+    `accuracy_drop` against the champion."""
+    accuracy_drop: float = Field(default=0.0, ge=0, le=1)
+    """Only for `require_if`: the observed loss against the champion above which a person is asked."""
+    timeout_hours: float = Field(default=24, gt=0)
+    """How long an approval is waited for; no answer is a no."""
+
+
+class Config(Section):
+    """One build: where the text comes from, what is made of it, and what it has to prove."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Registered name of the model and of its Bento."""
+    data: DataConfig
+    """The labelled text."""
+    teacher: TeacherConfig = TeacherConfig()
+    """The big model."""
+    compress: tuple[Technique, ...]
+    """The chain of techniques, in order."""
+    gate: GateConfig = GateConfig()
+    """What a candidate must prove."""
+    serve: ServeConfig = ServeConfig()
+    """How it is served."""
+    monitor: MonitorConfig = MonitorConfig()
+    """How its traffic is watched."""
+    release: ReleaseConfig = ReleaseConfig()
+    """How it is promoted."""
+
+    @field_validator("compress", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("compress")
+    @classmethod
+    def _chain_fits(cls, chain: tuple[Technique, ...]) -> tuple[Technique, ...]:
+        check_chain(chain)
+        return chain
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read and check `path` with `a.b=value` overrides. Raises: ConfigError with every fault, one a line."""
+    tree, lines = _read(path)
+    for override in overrides or []:
+        _apply(tree, lines, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        faults = [_describe(path, lines, fault) for fault in error.errors()]
+        raise ConfigError("\n".join(faults)) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
+    """The YAML as plain values, and where each key stands (`line 12`)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except FileNotFoundError as error:
+        beside = sorted(found.name for found in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        hint = f"; {path.parent} has {', '.join(beside)}" if beside else ""
+        raise ConfigError(f"{path}: expected a YAML config, but there is no such file{hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a readable UTF-8 YAML file, got: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: expected YAML, got: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}:1: expected keys such as name, data and compress, got {type(tree).__name__}")
+    lines: dict[Key, str] = {}
+    _note_lines(path, node, (), lines)
+    return tree, lines
+
+
+def _note_lines(path: Path, node: Any, key: Key, lines: dict[Key, str]) -> None:
+    lines.setdefault(key, f"{path}:{node.start_mark.line + 1}")
+    if isinstance(node, yaml.MappingNode):
+        for child_key, child in node.value:
+            below = (*key, child_key.value)
+            if below in lines:
+                raise ConfigError(f"{path}:{child_key.start_mark.line + 1}: {child_key.value} is given twice; keep one")
+            lines[below] = f"{path}:{child_key.start_mark.line + 1}"
+            _note_lines(path, child, below, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for at, child in enumerate(node.value):
+            _note_lines(path, child, (*key, at), lines)
+
+
+def _apply(tree: dict[str, Any], lines: dict[Key, str], override: str) -> None:
+    """Set one `a.b=value`; list items by number, as in `compress.1.epochs=3`."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", dotted):
+        raise ConfigError(f"--set {override}: expected KEY.KEY=VALUE, such as teacher.epochs=3")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: expected a YAML value after =, got {text!r}") from error
+    key: Key = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+    node: Any = tree
+    for part, following in zip(key[:-1], key[1:], strict=True):
+        node = _child(node, part, override, [] if isinstance(following, int) else {})
+    if isinstance(node, list):
+        _child(node, key[-1], override, None)
+        node[int(key[-1])] = value
+    else:
+        node[key[-1]] = value
+    lines[key] = f"--set {override}"
+
+
+def _child(node: Any, part: str | int, override: str, default: Any) -> Any:
+    if isinstance(node, list):
+        if not isinstance(part, int) or part >= len(node):
+            raise ConfigError(f"--set {override}: expected a number from 0 to {len(node) - 1}, got {part!r}")
+        return node[part]
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {override}: {part!r} lies below a plain value, so it cannot be set")
+    if node.get(part) is None:
+        node[part] = default
+    return node[part]
+
+
+def _describe(path: Path, lines: dict[Key, str], fault: Any) -> str:
+    """One pydantic fault as `file:line: key: expected ..., got ...`."""
+    location = _without_tags(fault["loc"], lines)
+    where = next((lines[location[:end]] for end in range(len(location), -1, -1) if location[:end] in lines), str(path))
+    dotted = ".".join(str(part) for part in location)
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1], fault)
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return f"{where}: {dotted}: unknown key; {hint}"
+    if fault["type"] == "missing":
+        return f"{where}: {dotted}: expected this key, but it is missing"
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']}"
+    if fault["type"].startswith("union_tag"):
+        kinds = ", ".join(_kinds())
+        return f"{where}: {dotted}: expected kind: one of {kinds}; got {fault['input']!r}"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{where}: {dotted}: {message}, got {_short(fault['input'])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _without_tags(location: tuple[Any, ...], lines: dict[Key, str]) -> Key:
+    """Pydantic puts a union's tag into the location; the file has no such key."""
+    if len(location) > 2 and location[0] == "compress" and location[2] in _kinds():
+        return (*location[:2], *location[3:])
+    return location
+
+
+def _techniques() -> dict[str, type[Section]]:
+    from typing import get_args
+
+    union = get_args(Technique)[0]
+    return {technique.model_fields["kind"].default: technique for technique in get_args(union)}
+
+
+def _kinds() -> list[str]:
+    return list(_techniques())
+
+
+def _known_keys(location: Key, fault: Any) -> list[str]:
+    """The field names of the section at `location`."""
+    model: Any = Config
+    if location[:1] == ("compress",) and len(location) > 1:
+        model = _techniques()[str(fault["loc"][2])]
+        location = location[2:]
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(found for found in candidates if isinstance(found, type) and issubclass(found, Section))
+    return list(model.model_fields)

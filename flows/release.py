@@ -1,0 +1,154 @@
+"""Release: register, package, boot check, promote. Both blessings, gate and boot, are needed for the last."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from bento.errors import ReleaseError
+from tasks.release import ledger, tracking
+from tasks.release.boot import BootCheck, check_boot
+from tasks.release.ledger import Champion
+from tasks.release.package import Package, build_bento
+from tasks.types import Artifact, GateReport
+
+log = logging.getLogger("retort.release")
+
+MAX_SWAPS = 3
+"""How often a champion that moved during the build is gated against again before giving up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model that passed its gate."""
+
+    name: str
+    model: Artifact
+    tags: Mapping[str, str]
+    description: str
+    golden: Sequence[Any]
+    """Sentences that the started Bento must answer as evaluated."""
+    latency_p95_ms: float | None
+    run_id: str
+
+
+@task(name="register", cache_policy=NO_CACHE)
+def register(candidate: Candidate) -> tracking.Version:
+    """The registered version of this model, with the alias `challenger`; found again after a kill."""
+    tags = {"retort.model_sha256": candidate.model.sha256, "retort.gate_key": candidate.tags["retort.gate_key"]}
+    found = tracking.find_version(candidate.name, tags=tags)
+    if found is not None:
+        return found
+    return tracking.register(
+        candidate.name,
+        candidate.model.path,
+        sha256=candidate.model.sha256,
+        run_id=candidate.run_id,
+        tags=candidate.tags,
+        description=candidate.description,
+        examples=[text for text in candidate.golden[:2] if isinstance(text, str)] or ["a text"],
+    )
+
+
+@task(name="package", cache_policy=NO_CACHE)
+def package(name: str, model: Artifact) -> Package:
+    """The Bento of this model."""
+    return build_bento(name, model.path, sha256=model.sha256)
+
+
+@task(name="boot_check", cache_policy=NO_CACHE)
+def boot_check(candidate: Candidate, built: Package, entry: Champion) -> BootCheck:
+    """Start the Bento, check it, and write the blessing, or the rejection, into the ledger."""
+    found = check_boot(
+        built,
+        sha256=candidate.model.sha256,
+        golden=candidate.golden,
+        latency_p95_ms=candidate.latency_p95_ms,
+        name=candidate.name,
+    )
+    action = "bless" if found.passed else "reject"
+    why = "boot check passed" if found.passed else f"boot check failed: {found.checks}"
+    ledger.record(entry, action=action, who="retort", why=why, evidence=found.evidence())
+    tracking.tag_version(entry.name, entry.version, {"retort.boot": "pass" if found.passed else "fail"})
+    return found
+
+
+def prepare_release(candidate: Candidate) -> tuple[Champion, BootCheck | None]:
+    """Register, package and boot-check; the entry that could be promoted. The check is None when it passed earlier."""
+    version = register(candidate)
+    built = package(candidate.name, candidate.model)
+    tracking.tag_version(candidate.name, version.version, {"retort.bento": built.bento})
+    entry = Champion(
+        name=candidate.name,
+        version=version.version,
+        model_sha256=candidate.model.sha256,
+        model_path=built.model_path,
+        bento=built.bento,
+    )
+    return entry, None if ledger.blessed(entry) else boot_check(candidate, built, entry)
+
+
+def promote(
+    entry: Champion,
+    *,
+    expected: Champion | None,
+    judge: Callable[[Champion | None], GateReport],
+    report: GateReport,
+    who: str,
+    why: str,
+) -> GateReport:
+    """Compare-and-swap the champion; when it moved since the build began, gate against the new one and try again.
+
+    Returns the gate report that counts; the champion has moved exactly if its outcome is `pass`.
+    Raises: ReleaseError without both blessings, or when the champion keeps moving.
+    """
+    if not ledger.blessed(entry):
+        raise ReleaseError(f"{entry.name} {entry.version} has not passed its boot check, so it is not promoted")
+    for _ in range(MAX_SWAPS):
+        if report.outcome != "pass":
+            evidence = {"verdicts": [verdict.__dict__ for verdict in report.verdicts]}
+            ledger.record(entry, action="refuse", who=who, why="the gate said no at promotion", evidence=evidence)
+            return report
+        evidence = {"verdicts": [verdict.__dict__ for verdict in report.verdicts]}
+        if ledger.swap_champion(entry, expected=expected, action="promote", who=who, why=why, evidence=evidence):
+            tracking.point_alias(entry.name, entry.version)
+            return report
+        expected = ledger.read_champion(entry.name)
+        log.warning("the champion moved to %s during the build; gating against it", expected and expected.version)
+        report = judge(expected)
+    raise ReleaseError(f"the champion of {entry.name} moved {MAX_SWAPS} times during promotion; run the build again")
+
+
+def promote_by_hand(name: str, version: str, *, who: str, why: str) -> Champion:
+    """Move the champion to a registered version that has both blessings. Raises: ReleaseError."""
+    entry = find_entry(name, version)
+    swapped = ledger.swap_champion(
+        entry, expected=ledger.read_champion(name), action="promote", who=who, why=why, evidence={"by": "hand"}
+    )
+    if not swapped:
+        raise ReleaseError(f"the champion of {name} moved at the same moment; look at `retort status {name}` and repeat")
+    tracking.point_alias(name, version)
+    return entry
+
+
+def find_entry(name: str, version: str) -> Champion:
+    """The blessed ledger entry of a version. Raises: ReleaseError saying what versions there are."""
+    rows = [row for row in ledger.history(name) if row["action"] == "bless"]
+    for row in rows:
+        if row["version"] == version:
+            return Champion(
+                name=name,
+                version=version,
+                model_sha256=row["model_sha256"],
+                model_path=Path(row["model_path"]),
+                bento=row["bento"],
+            )
+    blessed = ", ".join(sorted({row["version"] for row in rows}, key=int)) or "none"
+    raise ReleaseError(
+        f"{name} {version}: expected a version that passed its gate and its boot check; those are: {blessed}. "
+        f"`retort status {name}` shows all"
+    )

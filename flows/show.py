@@ -1,0 +1,141 @@
+"""Results as tables for people."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+STYLES = {
+    "pass": "green", "promoted": "bold green", "cached": "green", "no_drift": "green", "mix_only": "yellow",
+    "inconclusive": "yellow", "awaiting_approval": "yellow", "suspect": "yellow", "runs": "cyan", "fail": "bold red",
+    "blocked": "bold red", "failed": "bold red", "harm": "bold red",
+}  # fmt: skip
+
+
+def styled(word: str) -> str:
+    """`word` in the colour of its meaning."""
+    style = STYLES.get(word)
+    return f"[{style}]{word}[/]" if style else escape(word)
+
+
+def number(value: Any, pattern: str = "{:.4g}") -> str:
+    """A number, or a dash where nothing was measured."""
+    return "-" if value is None else pattern.format(value)
+
+
+def show_build(result: Mapping[str, Any], console: Console) -> None:
+    """Scores, gate and outcome of a build."""
+    console.print(_scores_table(result["scores"]))
+    console.print(_verdict_table(result["verdicts"]))
+    seconds = sum(stage["seconds"] for stage in result["stages"])
+    cached = sum(stage["cached"] for stage in result["stages"])
+    console.print(f"{len(result['stages'])} stages in {seconds:.0f} s, {cached} of them from the store")
+    if result.get("boot") and not result["boot"]["passed"]:
+        console.print(f"boot check failed: {escape(str(result['boot']['checks']))}")
+    version = f" version {result['version']}, Bento {result['bento']}" if result["version"] else ""
+    suffix = " (unchanged: it already was the champion)" if result.get("unchanged") else ""
+    console.print(f"{styled(result['outcome'])}: {result['name']}{version}{suffix}", highlight=False)
+    console.print(f"report: {result['report']}", soft_wrap=True, highlight=False)
+    if result["outcome"] == "promoted":
+        console.print(f"serve it: retort serve {result['name']}", highlight=False)
+    if result["outcome"] == "awaiting_approval":
+        console.print(f"approve it: retort promote {result['name']} {result['version']}", highlight=False)
+
+
+def _scores_table(scores: Mapping[str, Any]) -> Table:
+    table = Table(title="On the test split", title_justify="left")
+    for column in ("model", "accuracy", "95 % interval", "macro-F1", "MB", "ms p50", "ms p95", "sentences/s"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name in ("teacher", "candidate", "floor"):
+        row = scores[name]
+        low, high = row["accuracy_interval"]
+        table.add_row(
+            name, f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}", f"{row['macro_f1']:.4f}",
+            f"{row['size_bytes'] / 1e6:.1f}", number(row["latency_ms_p50"], "{:.2f}"),
+            number(row["latency_ms_p95"], "{:.2f}"), number(row["throughput_per_s"], "{:,.0f}"),
+        )  # fmt: skip
+    teacher, candidate = scores["teacher"], scores["candidate"]
+    faster = teacher["latency_ms_p50"] / candidate["latency_ms_p50"]
+    smaller = teacher["size_bytes"] / candidate["size_bytes"]
+    table.caption = f"the candidate is {faster:.1f} times faster and {smaller:.1f} times smaller than its teacher"
+    return table
+
+
+def _verdict_table(verdicts: list[Mapping[str, Any]]) -> Table:
+    table = Table(title="Gate", title_justify="left")
+    for column in ("gate", "outcome", "observed", "limit", "n", "needed n", "why"):
+        table.add_column(column, justify="right" if column in ("observed", "limit", "n", "needed n") else "left")
+    for row in verdicts:
+        table.add_row(
+            row["gate"], styled(row["outcome"]), number(row["observed"]), number(row["limit"]), str(row["n"]),
+            number(row["needed_n"], "{:,}"), escape(row["reason"]),
+        )  # fmt: skip
+    return table
+
+
+def show_plan(found: Mapping[str, Any], console: Console) -> None:
+    """Steps, gates and alias moves of a plan."""
+    table = Table(title=f"Plan of {found['name']}", title_justify="left")
+    for column in ("step", "state", "artifact"):
+        table.add_column(column)
+    for row in found["steps"]:
+        table.add_row(row["step"], styled(row["state"]), row["sha256"][:16])
+    console.print(table)
+    for row in found["gates"]:
+        console.print(f"gate {row['gate']}: {row['limit']}", highlight=False)
+    for line in found["aliases"]:
+        console.print(line, highlight=False)
+
+
+def show_look(result: Mapping[str, Any], console: Console) -> None:
+    """One monitoring pass in words and its evidence."""
+    console.print(f"{styled(result['state'])}: {result['name']}, action {result['action']}", highlight=False)
+    console.print(escape(result["reason"]))
+    table = Table(title="Evidence", title_justify="left")
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    for key, value in result["highlights"].items():
+        table.add_row(key, number(value) if isinstance(value, float) else escape(str(value)))
+    console.print(table)
+    console.print(f"report: {result['report']}", soft_wrap=True, highlight=False)
+
+
+def show_status(found: list[Mapping[str, Any]], console: Console) -> None:
+    """Champions, versions, the ledger's last entries and looks."""
+    if not found:
+        console.print("no models yet: `retort run configs/quickstart.yaml` makes one")
+    for model in found:
+        champion = model["champion"]
+        console.print(f"[bold]{model['name']}[/] champion: " + (f"version {champion['version']}, {champion['bento']}" if champion else "none"))
+        table = Table()
+        for column in ("version", "aliases", "gate", "boot", "model"):
+            table.add_column(column)
+        for row in model["versions"]:
+            tags = row["tags"]
+            table.add_row(
+                row["version"], ", ".join(row["aliases"]), styled(tags.get("retort.gate", "-")),
+                styled(tags.get("retort.boot", "-")), tags.get("retort.model_sha256", "")[:16],
+            )  # fmt: skip
+        console.print(table)
+        for row in model["ledger"]:
+            at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+            console.print(f"  {at}  {row['action']:<8} version {row['version']} by {row['who']}: {row['why']}", markup=False)
+        for row in model["looks"]:
+            at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+            console.print(f"  {at}  look: {row['state']}, {row['action']}: {row['reason']}", markup=False)
+
+
+def show_bench(found: Mapping[str, Any], console: Console) -> None:
+    """Figures with their baseline, ratio and target."""
+    table = Table(title=found["title"], title_justify="left")
+    for column in ("metric", "value", "unit", "against", "ratio", "target", "met"):
+        table.add_column(column, justify="right" if column in ("value", "ratio") else "left")
+    for row in found["rows"]:
+        met = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "-"}[row["met"]]
+        table.add_row(
+            row["metric"], number(row["value"]), row["unit"], row["against"], number(row["ratio"]), row["target"], met
+        )
+    console.print(table)

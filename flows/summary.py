@@ -1,0 +1,179 @@
+"""The summary of a build: what `retort run --json` prints and what the report is drawn from."""
+
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bento import settings
+from bento.manifest import ONNX_FILE, file_sha256
+from tasks.data import read_labels, read_report, read_split
+from tasks.evaluate import read_predictions
+from tasks.types import GateReport, Scores
+
+if TYPE_CHECKING:
+    from flows.chain import Built
+    from flows.config import Config
+    from tasks.release.ledger import Champion
+
+NUM_CONFUSIONS = 15
+
+
+def summarise(
+    config: "Config", built: "Built", report: GateReport, champion: "Champion | None", *, command: str
+) -> dict[str, Any]:
+    """JSON-able: outcome still open, everything else as measured."""
+    return {
+        "outcome": "failed",
+        "name": config.name,
+        "version": None,
+        "champion": champion.version if champion else None,
+        "bento": None,
+        "model_path": str(built.model.path),
+        "model_sha256": built.model.sha256,
+        "onnx_sha256": file_sha256(built.model.path / ONNX_FILE),
+        "data_sha256": built.data.sha256,
+        "report": None,
+        "stages": [
+            {"name": step.name, "cached": step.cached, "seconds": round(step.seconds, 3)} for step in built.steps
+        ],
+        "scores": {name: score_row(built.scores[name]) for name in ("teacher", "candidate", "floor")},
+        "verdicts": verdict_rows(report),
+        "steps": [{"name": name} | score_row(built.scores[name]) for name in built.chain],
+        "lineage": [
+            {"step": step.name, "sha256": step.artifact.sha256, "parents": list(step.artifact.parents)}
+            for step in built.steps
+        ],
+        "data": read_report(built.data.path),
+        "environment": _environment(),
+        "command": command,
+        "config_yaml": _yaml(config),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def score_row(scores: Scores) -> dict[str, Any]:
+    """Flat and JSON-able; what was not measured is null."""
+    row: dict[str, Any] = asdict(scores)
+    for metric in ("accuracy", "macro_f1"):
+        found = row.pop(metric)
+        row |= {metric: found["value"], f"{metric}_interval": [found["low"], found["high"]]}
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+
+
+def verdict_rows(report: GateReport) -> list[dict[str, Any]]:
+    """One JSON-able row a verdict."""
+    rows = []
+    for verdict in report.verdicts:
+        row = asdict(verdict)
+        rows.append({key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()})
+    return rows
+
+
+def write_report(summary: Mapping[str, Any], built: "Built") -> Path:
+    """The HTML report, the picture and the summary in `RETORT_HOME/reports/NAME-DIGEST/`."""
+    from tasks.report.build import picture, write_build_report
+
+    folder = settings.home() / "reports" / f"{summary['name']}-{summary['model_sha256'][:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    details = dict(summary) | _details(built)
+    (folder / "summary.json").write_text(json.dumps(dict(summary), indent=1), encoding="utf-8")
+    picture(details, folder / "picture.png")
+    return write_build_report(details, folder)
+
+
+def figures(summary: Mapping[str, Any], built: "Built") -> dict[str, Any]:
+    """Figures for MLflow by file name."""
+    from tasks.report.figures import confusion_figure, reliability_figure
+
+    candidate = read_predictions(built.evaluation.path, built.chain[-1])
+    labels = read_labels(built.data.path)
+    return {
+        "confusion.png": confusion_figure(candidate, labels),
+        "reliability.png": reliability_figure(candidate),
+    }
+
+
+def _details(built: "Built") -> dict[str, Any]:
+    """Per-class scores, confusions and latencies, which the report shows and the JSON does not."""
+    from sklearn.metrics import f1_score
+
+    labels, test = read_labels(built.data.path), read_split(built.data.path, "test")
+    teacher = read_predictions(built.evaluation.path, "teacher")
+    candidate = read_predictions(built.evaluation.path, built.chain[-1])
+    predicted_N, teacher_N = candidate.probabilities_NC.argmax(axis=1), teacher.probabilities_NC.argmax(axis=1)
+    options = {"labels": list(range(len(labels))), "average": None, "zero_division": 0}
+    per_class = zip(
+        labels,
+        f1_score(candidate.labels_N, teacher_N, **options),
+        f1_score(candidate.labels_N, predicted_N, **options),
+        np.bincount(candidate.labels_N, minlength=len(labels)),
+        strict=True,
+    )
+    wrong = [
+        (labels[true], labels[guess], str(text))
+        for true, guess, text in zip(candidate.labels_N, predicted_N, test.texts, strict=True)
+        if true != guess
+    ]
+    counts = Counter((true, guess) for true, guess, _ in wrong)
+    examples = {(true, guess): text for true, guess, text in reversed(wrong)}
+    return {
+        "per_class": [
+            {"label": label, "f1_teacher": float(before), "f1_candidate": float(after), "support": int(support)}
+            for label, before, after, support in per_class
+        ],
+        "confusions": [
+            {"true": true, "predicted": guess, "count": count, "example": examples[true, guess]}
+            for (true, guess), count in counts.most_common(NUM_CONFUSIONS)
+        ],
+        "latency_ms": {"teacher": teacher.latency_ms_N.tolist(), "candidate": candidate.latency_ms_N.tolist()},
+    }
+
+
+def markdown(name: str, scores: Mapping[str, Scores], report: GateReport) -> str:
+    """The evidence in a few lines, for an approval form."""
+    lines = [f"# {name}: gate {report.outcome}", "", "| model | accuracy | macro-F1 | MB | p50 ms |", "|---|---|---|---|---|"]
+    for model in ("teacher", "candidate", "floor"):
+        row = scores[model]
+        lines.append(
+            f"| {model} | {row.accuracy.value:.4f} | {row.macro_f1.value:.4f} | {row.size_bytes / 1e6:.1f} | {row.latency_ms_p50:.2f} |"
+        )
+    return "\n".join([*lines, "", *(f"- **{v.gate}**: {v.outcome}. {v.reason}" for v in report.verdicts)])
+
+
+def result_markdown(result: Mapping[str, Any]) -> str:
+    """The outcome of a build in words, for Prefect's page."""
+    lines = [f"# {result['name']}: {result['outcome']}", ""]
+    if result.get("version"):
+        lines.append(f"Version {result['version']}, Bento `{result['bento']}`, model `{result['model_sha256'][:16]}`.")
+    return "\n".join([*lines, "", *(f"- **{v['gate']}**: {v['outcome']}. {v['reason']}" for v in result["verdicts"])])
+
+
+def _environment() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    packages = ("prefect", "mlflow", "bentoml", "torch", "transformers", "optimum-onnx", "onnxruntime", "numpy")
+    return {"python": platform.python_version(), "platform": platform.platform(), "cpu": _cpu()} | {
+        package: version(package) for package in packages
+    }
+
+
+def _cpu() -> str:
+    import os
+
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def _yaml(config: "Config") -> str:
+    import yaml
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,129 @@
+"""Export: torch to ONNX through optimum, attention and GELU fused, and a parity check on real sentences."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bento.errors import RetortError
+from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files
+from bento.predictor import Predictor
+from tasks.compress.context import Context
+from tasks.data import read_labels, read_split
+from tasks.store import Step
+from tasks.types import Artifact, Section
+
+log = logging.getLogger("retort.export")
+
+FUSED_MODEL_TYPES = {"bert": "bert", "roberta": "bert", "xlm-roberta": "bert", "distilbert": "bert", "electra": "bert"}
+"""`config.model_type` -> the fusion rules of ONNX Runtime's transformer optimizer that know it."""
+KEPT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+class Export(Section):
+    """Turn the torch model into a fused ONNX model folder."""
+
+    kind: Literal["export"] = "export"
+    fuse: bool = True
+    """Fuse attention, layer norm and GELU where the architecture is known."""
+    threads: int = Field(default=2, ge=1, le=256)
+    """ONNX Runtime threads of one request, written into the manifest."""
+    parity: float = Field(default=1e-3, gt=0)
+    """Largest difference of a logit between torch and ONNX on validation sentences, relative to their spread."""
+
+    consumes: ClassVar[str] = "torch"
+    produces: ClassVar[str] = "onnx"
+
+    def run(self, artifact: Artifact, context: Context) -> Step:
+        """The ONNX folder of `artifact`. Raises: RetortError when the two do not agree."""
+        return context.step(self, artifact, lambda out, work: self._make(artifact, context, out, work))
+
+    def _make(self, artifact: Artifact, context: Context, out: Path, work: Path) -> None:
+        raw = work / "raw"
+        shutil.rmtree(raw, ignore_errors=True)
+        _export(artifact.path, raw)
+        (out / "onnx").mkdir()
+        fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE) if self.fuse else {}
+        if not fused:
+            shutil.copyfile(raw / "model.onnx", out / ONNX_FILE)
+        shutil.copyfile(artifact.path / "config.json", out / "config.json")
+        for name in KEPT_FILES:
+            if (artifact.path / name).is_file():
+                shutil.copyfile(artifact.path / name, out / name)
+        lineage = {"torch": artifact.sha256, "teacher": context.teacher.sha256, "data": context.data.sha256}
+        Manifest(
+            name=context.name,
+            labels=read_labels(context.data.path),
+            max_tokens=context.max_tokens,
+            threads=self.threads,
+            files={path: digest for path, digest in folder_files(out).items() if path != MANIFEST_FILE},
+            lineage=lineage | {"fused": fused},
+        ).write(out)
+        check_parity(artifact.path, out, list(read_split(context.data.path, "validation").texts[:64]), limit=self.parity)
+
+
+def _export(source: Path, out: Path) -> None:
+    """Plain ONNX of a sequence classifier, without optimum's own checks, which the parity check replaces."""
+    import warnings
+
+    from optimum.exporters.onnx import main_export
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of each shape-dependent branch
+        main_export(
+            str(source), output=out, task="text-classification", do_validation=False, library_name="transformers"
+        )
+
+
+def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
+    """Write the fused model and return the counts of fused operators; empty where the architecture is not known."""
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    rules = FUSED_MODEL_TYPES.get(config["model_type"])
+    if rules is None:
+        log.warning("no fusion rules for %s: the model stays unfused, and slower", config["model_type"])
+        return {}
+    heads = config.get("num_attention_heads") or config.get("n_heads")
+    hidden = config.get("hidden_size") or config.get("dim")
+    optimized = optimizer.optimize_model(
+        str(model), rules, num_heads=heads, hidden_size=hidden, optimization_options=FusionOptions(rules), opt_level=0
+    )
+    counts = {name: int(count) for name, count in optimized.get_fused_operator_statistics().items() if count}
+    layers = config.get("num_hidden_layers") or config.get("n_layers")
+    if counts.get("Attention", 0) != layers:
+        log.warning("fused %d of %d attention layers", counts.get("Attention", 0), layers)
+    optimized.save_model_to_file(str(out))
+    return counts
+
+
+def check_parity(torch_folder: Path, onnx_folder: Path, texts: list[Any], *, limit: float) -> float:
+    """Largest logit difference between torch (float32) and ONNX, relative to the logits' spread.
+
+    Raises: RetortError above `limit`.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    predictor = Predictor(onnx_folder)
+    tokenizer = AutoTokenizer.from_pretrained(torch_folder)
+    model = AutoModelForSequenceClassification.from_pretrained(torch_folder).eval()
+    first = [text if isinstance(text, str) else text[0] for text in texts]
+    second = None if isinstance(texts[0], str) else [text[1] for text in texts]
+    inputs = tokenizer(
+        first, second, padding=True, truncation=True, max_length=predictor.manifest.max_tokens, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        expected_NC = model(**inputs).logits.numpy()
+    difference = float(np.abs(predictor.predict_logits(texts) - expected_NC).max() / expected_NC.std())
+    if not difference <= limit:
+        raise RetortError(
+            f"export: torch and ONNX differ by {difference:.2g} of the logits' spread on {len(texts)} validation "
+            f"sentences, allowed is {limit:.2g}; set export.fuse to false, and report the architecture"
+        )
+    return difference

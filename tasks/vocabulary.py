@@ -1,0 +1,85 @@
+"""Cutting a WordPiece vocabulary to the tokens that a text uses.
+
+Characters and their continuation forms stay, so a word whose piece was cut falls back to smaller pieces and nothing
+becomes unknown that was not.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from bento.errors import UserError
+
+
+def cut_vocabulary(model: Any, tokenizer_folder: Path, texts: list[Any], *, keep: float, common: int, out: Path) -> None:
+    """Shrink `model`'s embedding in place and write the tokenizer that goes with it to `out`.
+
+    Raises: UserError for tokenizers that are not WordPiece.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, use_fast=True)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    if state["model"]["type"] != "WordPiece":
+        raise UserError(
+            f"prune_vocabulary: expected a WordPiece tokenizer, got {state['model']['type']} in {tokenizer_folder}; "
+            "leave prune_vocabulary out of compress and set teacher.vocabulary to null for this model"
+        )
+    kept = _kept_tokens(tokenizer, state, texts, keep, common)
+    old_ids = [state["model"]["vocab"][token] for token in kept]
+    new_ids = {token: at for at, token in enumerate(kept)}
+    state["model"]["vocab"] = new_ids
+    for added in state["added_tokens"]:
+        added["id"] = new_ids[added["content"]]
+    for special in (state["post_processor"] or {}).get("special_tokens", {}).values():
+        special["ids"] = [new_ids[token] for token in special["tokens"]]
+    _resize(model, old_ids, pad_id=new_ids[tokenizer.pad_token])
+    _save_tokenizer(PreTrainedTokenizerFast, tokenizer, state, out)
+
+
+def _kept_tokens(tokenizer: Any, state: dict[str, Any], texts: list[Any], keep: float, common: int) -> list[str]:
+    """The tokens to keep, in the order of their old ids."""
+    vocabulary: dict[str, int] = state["model"]["vocab"]
+    flat = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
+    counts: Counter[int] = Counter(
+        token for encoding in tokenizer.backend_tokenizer.encode_batch(flat) for token in encoding.ids
+    )
+    by_id = sorted(vocabulary, key=vocabulary.__getitem__)
+    prefix = state["model"]["continuing_subword_prefix"]
+    kept = {token for token in by_id if len(token.removeprefix(prefix)) == 1}
+    kept |= {added["content"] for added in state["added_tokens"]}
+    words = [token for token in by_id if token.isalpha() and len(token) > 1]
+    kept |= set(words[:common])
+    total, covered = sum(counts.values()), 0
+    for token_id, count in counts.most_common():
+        if covered >= keep * total:
+            break
+        kept.add(by_id[token_id])
+        covered += count
+    return [token for token in by_id if token in kept]
+
+
+def _resize(model: Any, old_ids: list[int], pad_id: int) -> None:
+    """Keep the embedding rows `old_ids`, in that order."""
+    import torch
+
+    old = model.get_input_embeddings()
+    new = torch.nn.Embedding(len(old_ids), old.embedding_dim, padding_idx=pad_id)
+    with torch.no_grad():
+        new.weight.copy_(old.weight[torch.tensor(old_ids)])
+    model.set_input_embeddings(new)
+    model.config.vocab_size = len(old_ids)
+    model.config.pad_token_id = pad_id
+
+
+def _save_tokenizer(fast_class: Any, tokenizer: Any, state: dict[str, Any], out: Path) -> None:
+    import tokenizers
+
+    names = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+    fast_class(
+        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(state)),
+        model_max_length=tokenizer.model_max_length,
+        **{name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name)},
+        model_input_names=tokenizer.model_input_names,
+    ).save_pretrained(out)
