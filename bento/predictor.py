@@ -28,7 +28,8 @@ def softmax(logits_BC: Floats, temperature: float = 1.0) -> Floats:
     """Row-wise softmax of `logits_BC / temperature`."""
     scaled_BC = logits_BC.astype(np.float64) / temperature
     exp_BC = np.exp(scaled_BC - scaled_BC.max(axis=-1, keepdims=True))
-    return (exp_BC / exp_BC.sum(axis=-1, keepdims=True)).astype(np.float32)
+    probabilities_BC: Floats = (exp_BC / exp_BC.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return probabilities_BC
 
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:

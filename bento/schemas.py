@@ -45,7 +45,7 @@ class Message(BaseModel):
 InputText = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 Pair = Annotated[list[InputText], Field(min_length=2, max_length=2)]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@/+=-]{1,64}$")]
-Label = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*\S[^\x00]*$")]
+Label = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
 
 
 class PredictRequest(Message):

@@ -39,7 +39,7 @@ def server() -> "Server":
 
 
 @cache
-def app() -> "Starlette":
+def own_app() -> "Starlette":
     """This process's app."""
     from bento.app import create_app
 
@@ -52,7 +52,7 @@ class AppFirst:
     def __init__(self, app: "ASGIApp") -> None:
         """`app` is BentoML's."""
         self.bentoml_app = app
-        self.app = globals()["app"]()
+        self.app = own_app()
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Dispatch one connection."""
@@ -91,7 +91,7 @@ class Retort:
     async def start(self) -> None:
         """Load the model and start the threads."""
         logging.getLogger("bento").setLevel(logging.INFO)
-        await self.lifetime.enter_async_context(app().router.lifespan_context(app()))
+        await self.lifetime.enter_async_context(own_app().router.lifespan_context(own_app()))
         drain_at_sigterm(server().settings.drain_ms / 1000)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

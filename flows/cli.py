@@ -275,11 +275,12 @@ def bench(
 
 
 def _start_logging() -> None:
-    """Progress of our own loggers to stderr, and Prefect's home set before it is imported."""
-    from bento.settings import configure
+    """Progress of our own loggers to stderr, and the homes of Prefect and MLflow set before they are imported."""
+    from bento.settings import configure, home
 
     configure()
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    home().mkdir(parents=True, exist_ok=True)
+    logging.getLogger("retort").setLevel(logging.INFO)
 
 
 def _without_prefect_noise(call: Callable[[], Any]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ParamSpec
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
+from prefect.states import Completed, State
 
 from bento.errors import RetortError
 from tasks.store import Step
@@ -25,7 +25,11 @@ def stage(name: str, function: Callable[Arguments, Step]) -> Callable[Arguments,
         log.info("%s: %s in %.1f s, %s", name, "cached" if step.cached else "made", step.seconds, step.artifact.sha256[:16])
         return Completed(name="Cached", data=step) if step.cached else step
 
-    return run
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Step:
+        found: Any = run(*args, **kwargs)
+        return found.data if isinstance(found, State) else found
+
+    return call
 
 
 class _NoTraceback(logging.Filter):

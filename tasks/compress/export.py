@@ -30,8 +30,9 @@ class Export(Section):
     kind: Literal["export"] = "export"
     fuse: bool = True
     """Fuse attention, layer norm and GELU where the architecture is known."""
-    threads: int = Field(default=2, ge=1, le=256)
-    """ONNX Runtime threads of one request, written into the manifest."""
+    threads: int = Field(default=1, ge=1, le=256)
+    """ONNX Runtime threads of one request, written into the manifest. More answer one sentence a little sooner, but
+    their spinning takes the cores from the service's event loop."""
     parity: float = Field(default=1e-3, gt=0)
     """Largest difference of a logit between torch and ONNX on validation sentences, relative to their spread."""
 

@@ -5,7 +5,10 @@ Only MatMuls with a constant weight are touched: quantizing attention's activati
 nothing on a CPU.
 """
 
+import contextlib
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -47,11 +50,23 @@ def quantize_dynamic_int8(source: Path, out: Path, *, per_channel: bool) -> None
     """Write the 8-bit model; `DefaultTensorType` tells the shape inference that unnamed types are float."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        str(source),
-        str(out),
-        per_channel=per_channel,
-        reduce_range=False,
-        weight_type=QuantType.QInt8,
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": 1},
-    )
+    with _muted(logging.getLogger()):
+        quantize_dynamic(
+            str(source),
+            str(out),
+            per_channel=per_channel,
+            reduce_range=False,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": 1},
+        )
+
+
+@contextlib.contextmanager
+def _muted(logger: logging.Logger) -> Iterator[None]:
+    """ONNX Runtime's quantizer writes a warning a node to the root logger; only errors matter here."""
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -101,7 +101,7 @@ class Findings:
         too_many = len(bad) > max_share * len(rows)
         text = f"{_rows(len(bad))} of {len(rows):,} {message}"
         if too_many:
-            text += f": more than the {max_share:.0%} that is repaired by dropping; {remedy}"
+            text += f"; {remedy}" if max_share == 0 else f", more than the {max_share:.0%} that is dropped; {remedy}"
         self.add(kind, "error" if too_many else "dropped", text, [row.example for row in bad])
         gone = {id(row) for row in bad}
         return [row for row in rows if id(row) not in gone]

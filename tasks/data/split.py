@@ -49,7 +49,7 @@ def _split_label(members: Sequence[Row], *, test: float, validation: float) -> d
     if validation > 0 and "validation" not in chosen.values():
         chosen[ids[-1]] = "validation"
     if "train" not in chosen.values():
-        chosen[next(row_id for row_id in reversed(ids[:-1]) if chosen[row_id] != "test" or validation == 0)] = "train"
+        chosen[max(ids[:-1], key=lambda row_id: (chosen[row_id] != "test", unit_hash(row_id)))] = "train"
     return chosen
 
 

@@ -61,7 +61,7 @@ def _without_unseen(rows: Sequence[Row], known: set[str], config: DataConfig, fi
         rows,
         lambda row: row.label not in known,
         kind="unseen_label",
-        message=f"of validation or test have a label that training never has: "
+        message=f"have, in validation or test, a label that training never has: "
         f"{listed(f'{label} ({number:,})' for label, number in unseen.most_common())}",
         remedy="add training rows for them, or drop them knowingly with --set data.unseen_labels=drop",
         max_share=1.0 if drop else 0.0,
@@ -234,7 +234,7 @@ def _drop_leakage(rows: Sequence[Row], findings: Findings) -> list[Row]:
             rows,
             lambda row, split=split, leaked=leaked: row.split == split and row.id in leaked,  # type: ignore[misc]
             kind="leakage",
-            message=f"are in {split}, but their text is also in a later split, which keeps it",
+            message=f"repeat in {split} a text that is also in a later split, which keeps it",
             remedy="",
         )
     return list(rows)

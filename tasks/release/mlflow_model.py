@@ -21,7 +21,7 @@ class RetortModel(PythonModel):  # type: ignore[misc]
 
         self.predictor = Predictor(Path(context.artifacts["model"]))
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads type hints here
         """`model_input`: strings, or a frame whose first column (or first two, for pairs) holds them."""
         probabilities_NC = self.predictor.predict(_texts(model_input))
         best_N = probabilities_NC.argmax(axis=1)

@@ -48,6 +48,7 @@ def build_run(name: str, *, tags: Mapping[str, str]) -> Iterator[str]:
 
 def _connect() -> None:
     settings.home().mkdir(parents=True, exist_ok=True)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     mlflow.set_tracking_uri(settings.tracking_uri())
 
 
@@ -68,7 +69,8 @@ def log_data(folder: Path, sha256: str) -> None:
 
     for split in ("train", "validation", "test"):
         frame = pd.read_parquet(folder / f"{split}.parquet")[["id", "text", "label"]]
-        dataset = mlflow.data.from_pandas(frame, source=str(folder / f"{split}.parquet"), name=split, targets="label")
+        with _quiet():
+            dataset = mlflow.data.from_pandas(frame, source=str(folder / f"{split}.parquet"), name=split, targets="label")
         mlflow.log_input(dataset, context=split)
         mlflow.log_metric(f"num_rows_{split}", len(frame))
     mlflow.set_tag("retort.data_sha256", sha256)

@@ -55,8 +55,8 @@ def ppi_accuracy(
 ) -> Interval:
     """Accuracy from few labelled rows, sharpened by the model's confidence on many unlabelled ones.
 
-    `correct_n` and `confidence_n` are of the randomly drawn labelled rows, `confidence_N` of the unlabelled. Unbiased however
-    wrong the confidences are; where they tell nothing, their weight goes to 0.
+    `correct_n` and `confidence_n` are of the randomly drawn labelled rows, `confidence_N` of the unlabelled. Unbiased
+    however wrong the confidences are; where they tell nothing, their weight goes to 0.
     Source: Angelopoulos 2023 (arXiv:2301.09633), weight of arXiv:2311.01453.
     """
     correct = correct_n.astype(np.float64)

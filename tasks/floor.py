@@ -1,0 +1,54 @@
+"""The floor: TF-IDF and logistic regression, the cheap model that a transformer has to beat to be worth its cost.
+
+Shapes: N rows, C classes.
+"""
+
+import pickle
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.types import Predictions, Split
+
+NUM_LATENCY_ROWS = 200
+
+
+def fit_floor(train: Split, test: Split, labels: Sequence[str]) -> tuple[Predictions, int]:
+    """Fit on `train`, answer `test`: its predictions, and the bytes of the fitted model.
+
+    Word 1- and 2-grams with sublinear counts; a pair of texts is joined. Latencies are of single texts. Deterministic.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    index = {label: at for at, label in enumerate(labels)}
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
+    model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
+    model.fit(_joined(train), [index[label] for label in train.labels])
+    texts = _joined(test)
+    probabilities_NC = np.zeros((len(test), len(labels)), dtype=np.float32)
+    probabilities_NC[:, model.classes_] = model.predict_proba(texts)
+    predictions = Predictions(
+        ids=test.ids,
+        probabilities_NC=probabilities_NC,
+        labels_N=np.array([index[label] for label in test.labels], dtype=np.int64),
+        latency_ms_N=_latency_ms(model, texts[:NUM_LATENCY_ROWS]),
+    )
+    return predictions, len(pickle.dumps(model))
+
+
+def _joined(split: Split) -> list[str]:
+    return [text if isinstance(text, str) else " ".join(text) for text in split.texts]
+
+
+def _latency_ms(model: Any, texts: Sequence[str]) -> NDArray[np.float64]:
+    latency_ms = []
+    for text in texts:
+        start = time.perf_counter()
+        model.predict_proba([text])
+        latency_ms.append((time.perf_counter() - start) * 1000)
+    return np.array(latency_ms, dtype=np.float64)

@@ -1,0 +1,144 @@
+"""Bootstrap intervals of accuracy and macro-F1.
+
+Rows with the same truth and the same predictions are interchangeable, so resampling rows is drawing the counts of the
+distinct cells from a multinomial: thousands of resamples cost one matrix product.
+
+Shapes: N rows, K distinct cells, C classes, B resamples.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.special import ndtr, ndtri
+
+from tasks.types import Interval
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""counts_BK of the cells -> one value a resample."""
+
+NUM_RESAMPLES = 2_000
+
+
+def macro_f1(labels_N: Ints, predicted_N: Ints) -> float:
+    """Mean F1 of the classes that occur in truth or predictions, as scikit-learn's `f1_score(average="macro")`."""
+    cells_KJ, counts_K = _cells(labels_N, predicted_N)
+    return float(_macro_f1_of(cells_KJ[:, 0], cells_KJ[:, 1])(counts_K[None])[0])
+
+
+def accuracy_interval(
+    labels_N: Ints,
+    predicted_N: Ints,
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """Accuracy with its BCa bootstrap interval. Raises: ValueError without rows."""
+    correct_N = (np.asarray(labels_N) == np.asarray(predicted_N)).astype(np.int64)
+    cells_KJ, counts_K = _cells(correct_N)
+    return _bca(_share_of(cells_KJ[:, 0]), counts_K, rng, confidence, num_resamples)
+
+
+def macro_f1_interval(
+    labels_N: Ints,
+    predicted_N: Ints,
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """Macro-F1 with its BCa bootstrap interval. Raises: ValueError without rows."""
+    cells_KJ, counts_K = _cells(labels_N, predicted_N)
+    return _bca(_macro_f1_of(cells_KJ[:, 0], cells_KJ[:, 1]), counts_K, rng, confidence, num_resamples)
+
+
+def macro_f1_difference(
+    labels_N: Ints,
+    candidate_N: Ints,
+    reference_N: Ints,
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.9,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """Macro-F1 of the candidate less that of the reference, with its paired BCa interval.
+
+    The same rows are drawn for both. At confidence 1 - 2 alpha the lower end is the one-sided bound at alpha.
+    """
+    cells_KJ, counts_K = _cells(labels_N, candidate_N, reference_N)
+    candidate = _macro_f1_of(cells_KJ[:, 0], cells_KJ[:, 1])
+    reference = _macro_f1_of(cells_KJ[:, 0], cells_KJ[:, 2])
+    return _bca(lambda counts_BK: candidate(counts_BK) - reference(counts_BK), counts_K, rng, confidence, num_resamples)
+
+
+def _cells(*columns: Ints) -> tuple[Ints, Floats]:
+    """The distinct rows of the columns, and how often each occurs."""
+    cells_KJ, counts_K = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    if not len(cells_KJ):
+        raise ValueError("expected at least one row to resample, got none; check that the split is not empty")
+    return cells_KJ, counts_K.astype(np.float64)
+
+
+def _share_of(hits_K: Ints) -> Statistic:
+    return lambda counts_BK: np.asarray(counts_BK @ hits_K / counts_BK.sum(axis=1))
+
+
+def _macro_f1_of(true_K: Ints, predicted_K: Ints) -> Statistic:
+    num_classes = int(max(true_K.max(), predicted_K.max())) + 1
+    hit_KC = _one_hot(true_K, num_classes, weights_K=(true_K == predicted_K))
+    support_KC = _one_hot(true_K, num_classes) + _one_hot(predicted_K, num_classes)
+
+    def statistic(counts_BK: Floats) -> Floats:
+        support_BC = counts_BK @ support_KC
+        f1_BC = 2 * (counts_BK @ hit_KC) / np.maximum(support_BC, 1e-300)
+        return np.asarray(f1_BC.sum(axis=1) / (support_BC > 0).sum(axis=1))
+
+    return statistic
+
+
+def _one_hot(index_K: Ints, num_classes: int, weights_K: Any = None) -> Any:
+    values_K = np.ones(len(index_K)) if weights_K is None else weights_K.astype(np.float64)
+    return csr_array((values_K, (np.arange(len(index_K)), index_K)), shape=(len(index_K), num_classes))
+
+
+def _bca(
+    statistic: Statistic, counts_K: Floats, rng: np.random.Generator, confidence: float, num_resamples: int
+) -> Interval:
+    """Bias-corrected and accelerated interval. Source: Efron 1987, JASA 82:171."""
+    n = int(counts_K.sum())
+    observed = float(statistic(counts_K[None])[0])
+    resampled_B = statistic(rng.multinomial(n, counts_K / n, size=num_resamples).astype(np.float64))
+    tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    if np.ptp(resampled_B) == 0:
+        return Interval(value=observed, low=observed, high=observed)
+    below = (np.sum(resampled_B < observed) + np.sum(resampled_B <= observed)) / (2 * num_resamples)
+    bias = ndtri(np.clip(below, 1 / num_resamples, 1 - 1 / num_resamples))
+    shifted = bias + ndtri(tails)
+    levels = ndtr(bias + shifted / (1 - _acceleration(statistic, counts_K) * shifted))
+    low, high = np.quantile(resampled_B, levels)
+    return Interval(value=observed, low=float(low), high=float(high))
+
+
+def _acceleration(statistic: Statistic, counts_K: Floats) -> float:
+    """Skewness of the jackknife, where leaving out any row of one cell gives the same value."""
+    n = counts_K.sum()
+    if n < 2:
+        return 0.0
+    left_out_K = np.concatenate([statistic(counts_bK) for counts_bK in _leave_one_out(counts_K)])
+    influence_K = (counts_K @ left_out_K) / n - left_out_K
+    spread = float(counts_K @ influence_K**2)
+    return float(counts_K @ influence_K**3) / (6 * spread**1.5) if spread > 0 else 0.0
+
+
+def _leave_one_out(counts_K: Floats, chunk: int = 500) -> Iterator[Floats]:
+    """The counts without one row of each cell, a few hundred cells at a time to bound memory."""
+    for start in range(0, len(counts_K), chunk):
+        rows = np.arange(start, min(start + chunk, len(counts_K)))
+        counts_bK = np.tile(counts_K, (len(rows), 1))
+        counts_bK[np.arange(len(rows)), rows] -= 1
+        yield counts_bK

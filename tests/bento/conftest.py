@@ -1,0 +1,52 @@
+"""A tiny model, a private state folder, and apps around them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bento.app import Server, ServeSettings, create_app
+from tests.serving import Client, serving
+from tests.tiny import write_tiny_model
+
+LABELS = ("card_lost", "refund", "transfer")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own."""
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("RETORT_DATABASE_URL", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; tests that alter a model make their own."""
+    return write_tiny_model(tmp_path_factory.mktemp("model"), labels=LABELS)
+
+
+@pytest.fixture
+def make_server(model: Path) -> Callable[..., Server]:
+    """Build a server on the tiny model, settings changed by keyword."""
+
+    def make(**changes: object) -> Server:
+        return Server(ServeSettings(**({"model": model, "audit_rate": 1.0} | changes)))
+
+    return make
+
+
+@pytest.fixture
+def server(make_server: Callable[..., Server]) -> Server:
+    return make_server()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with serving(create_app(server)) as client:
+        yield client

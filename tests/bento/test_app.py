@@ -1,0 +1,395 @@
+"""The HTTP contract, every refusal, and what happens when the database or the model is away."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+import sqlalchemy as sa
+from tokenizers import Encoding
+
+from bento import database
+from bento.app import ROUTES, Server, ServeSettings, create_app
+from bento.predictor import Predictor
+from bento.schemas import MAX_BODY_BYTES, MAX_CHARACTERS, MAX_TEXTS
+from tests.serving import Client, serving
+
+
+def error(response: httpx.Response) -> tuple[int, str, str | None]:
+    content = response.json()["error"]
+    assert content["message"]
+    return response.status_code, content["code"], content["field"]
+
+
+def test_one_text_is_answered_with_its_label_and_the_identity_of_the_model(client: Client, model: Path) -> None:
+    answer = client.post("/predict", json={"text": "my card is lost"}).json()
+    predictor = Predictor(model)
+    probabilities_C = predictor.predict(["my card is lost"])[0]
+    assert answer["predictions"] == [
+        {
+            "label": predictor.labels[probabilities_C.argmax()],
+            "probability": pytest.approx(float(probabilities_C.max()), abs=0),
+        }
+    ]
+    assert answer["model"] == {"name": "tiny", "version": "local", "model_sha256": predictor.sha256, "bento": ""}
+    assert len(answer["request_id"]) == 32
+
+
+def test_predictions_come_in_the_order_of_the_texts_and_each_is_the_one_for_the_text_alone(
+    client: Client, model: Path
+) -> None:
+    texts = ["card " * length for length in (9, 1, 5, 2, 7)] + ["refund", ["money", "transfer"], "where is my balance"]
+    answer = client.post("/predict", json={"texts": texts, "return_all": True}).json()
+    predictor = Predictor(model)
+    for prediction, text in zip(answer["predictions"], texts, strict=True):
+        alone_C = predictor.predict([tuple(text) if isinstance(text, list) else text])[0]
+        assert list(prediction["probabilities"].values()) == [float(value) for value in alone_C]
+
+
+def test_a_pair_can_be_given_as_text_and_text_pair(client: Client) -> None:
+    one = client.post("/predict", json={"text": "card", "text_pair": "refund", "return_all": True}).json()
+    many = client.post("/predict", json={"texts": [["card", "refund"]], "return_all": True}).json()
+    assert one["predictions"] == many["predictions"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "field"),
+    [
+        ({}, 422, "text_or_texts", "text"),
+        ({"text": "a", "texts": ["a"]}, 422, "text_or_texts", "text"),
+        ({"text": ""}, 422, "empty_text", "text"),
+        ({"text": " \n\t\u2003"}, 422, "empty_text", "text"),
+        ({"texts": ["a", " "]}, 422, "empty_text", "texts[1]"),
+        ({"texts": ["a", ["b", ""]]}, 422, "empty_text", "texts[1][1]"),
+        ({"texts": []}, 422, "too_short", "texts"),
+        ({"texts": ["a"] * (MAX_TEXTS + 1)}, 422, "too_long", "texts"),
+        ({"text": "a" * (MAX_CHARACTERS + 1)}, 422, "string_too_long", "text"),
+        ({"texts": ["a" * (MAX_CHARACTERS + 1)]}, 422, "string_too_long", "texts[0]"),
+        ({"text": 5}, 422, "string_type", "text"),
+        ({"text": None, "texts": None}, 422, "text_or_texts", "text"),
+        ({"texts": [["a"]]}, 422, "string_type", "texts[0]"),
+        ({"text": "a", "colour": "red"}, 422, "extra_forbidden", "colour"),
+        ({"text": "a", "request_id": ""}, 422, "string_pattern_mismatch", "request_id"),
+        ({"text": "a", "request_id": "x" * 65}, 422, "string_pattern_mismatch", "request_id"),
+        ({"text": "a", "request_id": "a\u0000b"}, 422, "string_pattern_mismatch", "request_id"),
+        ({"text": "a", "return_all": "yes"}, 422, "bool_type", "return_all"),
+        ({"texts": ["a"], "text_pair": "b"}, 422, "pair_without_text", "text_pair"),
+        ([], 422, "model_type", None),
+        (7, 422, "model_type", None),
+    ],
+)
+def test_a_request_that_cannot_be_answered_says_what_is_wrong(
+    client: Client, body: object, status: int, code: str, field: str | None
+) -> None:
+    assert error(client.post("/predict", json=body)) == (status, code, field)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe", b'{"text": "\\ud800"}', b"[" * 100_000, b'{"text": "\xed\xa0\x80"}', b"text=hello"],
+    ids=["empty", "cut", "not UTF-8", "lone surrogate", "deep", "surrogate bytes", "a form"],
+)
+def test_a_body_that_is_not_json_is_a_400(client: Client, body: bytes) -> None:
+    assert error(client.post("/predict", content=body))[:2] == (400, "invalid_json")
+
+
+def test_deep_but_valid_json_is_refused_and_not_a_crash(client: Client) -> None:
+    body = b'{"text": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    assert client.post("/predict", content=body).status_code in (400, 422)
+
+
+def test_json_is_read_whatever_the_content_type_says(client: Client) -> None:
+    response = client.post("/predict", content=b'{"text": "card"}', headers={"Content-Type": "text/plain"})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("text", ["a\u0000b", "\u202eright to left", "🜄" * 500, "\ufffd", "a" * MAX_CHARACTERS])
+def test_unusual_texts_are_answered_and_logged(client: Client, server: Server, text: str) -> None:
+    response = client.post("/predict", json={"text": text})
+    assert response.status_code == 200
+    assert server.log.flush()
+    assert client.get("/audit").json()["items"][0]["text"] == text.replace("\0", "\ufffd")
+
+
+@pytest.mark.parametrize("num_bytes", [MAX_BODY_BYTES + 1, 10_000_000])
+def test_a_body_above_the_limit_is_a_413(client: Client, num_bytes: int) -> None:
+    assert error(client.post("/predict", content=b" " * num_bytes))[:2] == (413, "body_too_large")
+
+
+def test_a_used_request_id_is_a_409_also_for_the_next_process(
+    make_server: Callable[..., Server], client: Client
+) -> None:
+    body = {"text": "card", "request_id": "order-17"}
+    assert client.post("/predict", json=body).json()["request_id"] == "order-17"
+    assert error(client.post("/predict", json=body)) == (409, "request_id_used", "request_id")
+    client.post("/feedback", json={"request_id": "order-17", "label": "refund"})
+    with serving(create_app(make_server())) as next_client:
+        assert next_client.post("/predict", json=body).status_code == 409
+
+
+def test_unknown_paths_and_methods_are_told_apart(client: Client) -> None:
+    assert error(client.get("/nope"))[:2] == (404, "not_found")
+    response = client.get("/predict")
+    assert error(response)[:2] == (405, "method_not_allowed")
+    assert response.headers["allow"] == "POST"
+
+
+def test_feedback_right_after_the_answer_is_stored(client: Client) -> None:
+    answer = client.post("/predict", json={"text": "my card"}).json()
+    stored = client.post("/feedback", json={"request_id": answer["request_id"], "label": "refund"})
+    predicted = answer["predictions"][0]["label"]
+    assert stored.status_code == 200
+    assert stored.json() == {
+        "request_id": answer["request_id"],
+        "item": 0,
+        "label": "refund",
+        "predicted": predicted,
+        "agrees": predicted == "refund",
+    }
+    again = client.post("/feedback", json={"request_id": answer["request_id"], "label": "refund"})
+    assert error(again)[:2] == (409, "already_labelled")
+
+
+def test_feedback_on_several_texts_names_the_item(client: Client) -> None:
+    request_id = client.post("/predict", json={"texts": ["card", "refund"]}).json()["request_id"]
+    body: dict[str, object] = {"request_id": request_id, "label": "refund"}
+    assert error(client.post("/feedback", json=body)) == (422, "item_needed", "item")
+    assert error(client.post("/feedback", json=body | {"item": 2})) == (422, "no_such_item", "item")
+    assert error(client.post("/feedback", json=body | {"item": -1}))[0] == 422
+    assert client.post("/feedback", json=body | {"item": 1}).json()["item"] == 1
+    assert client.post("/feedback", json=body | {"item": 0}).status_code == 200
+
+
+def test_feedback_for_an_unknown_request_is_a_404(client: Client) -> None:
+    response = client.post("/feedback", json={"request_id": "nobody", "label": "refund"})
+    assert error(response) == (404, "unknown_request", "request_id")
+
+
+def test_a_label_that_the_model_does_not_have_must_be_meant(client: Client) -> None:
+    body = {"request_id": client.post("/predict", json={"text": "card"}).json()["request_id"], "label": "crypto"}
+    response = client.post("/feedback", json=body)
+    assert error(response) == (422, "unknown_label", "label")
+    assert "card_lost, refund, transfer" in response.json()["error"]["message"]
+    assert client.post("/feedback", json=body | {"new_label": True}).json()["label"] == "crypto"
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\u0000b", 3, "x" * 257])
+def test_a_label_that_is_none_is_a_422(client: Client, label: object) -> None:
+    response = client.post("/feedback", json={"request_id": "r", "label": label, "new_label": True})
+    assert response.status_code == 422
+
+
+def test_the_audit_queue_shows_what_was_drawn_until_it_has_a_label(client: Client) -> None:
+    request_id = client.post("/predict", json={"texts": ["card", ["refund", "money"]]}).json()["request_id"]
+    queue = client.get("/audit").json()
+    assert [(item["item"], item["text"], item["text_pair"]) for item in queue["items"]] == [
+        (0, "card", None),
+        (1, "refund", "money"),
+    ]
+    assert queue["labels"] == ["card_lost", "refund", "transfer"]
+    assert queue["items"][0]["candidates"][0]["label"] == queue["items"][0]["label"]
+    client.post("/feedback", json={"request_id": request_id, "label": "refund", "item": 0})
+    assert [item["item"] for item in client.get("/audit?limit=5").json()["items"]] == [1]
+    assert error(client.get("/audit?limit=0"))[:2] == (422, "limit")
+    assert error(client.get("/audit?limit=9999999"))[:2] == (422, "limit")
+
+
+def test_every_prediction_is_logged_with_the_identity_of_the_model(client: Client, server: Server) -> None:
+    before = time.time()
+    answer = client.post("/predict", json={"texts": ["card", "refund"]}).json()
+    assert server.log.flush()
+    with database.engine().connect() as connection:
+        rows = connection.execute(sa.select(database.requests)).mappings().all()
+    assert [row["text"] for row in rows] == ["card", "refund"]
+    for row, prediction in zip(rows, answer["predictions"], strict=True):
+        assert row["request_id"] == answer["request_id"]
+        assert {key: row[key] for key in ("name", "version", "model_sha256")} == {
+            key: answer["model"][key] for key in ("name", "version", "model_sha256")
+        }
+        assert row["label"] == prediction["label"]
+        assert row["arm"] == "champion"
+        assert before <= row["received_at"] <= time.time()
+        assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_answers_go_on_while_the_database_is_down(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RETORT_DATABASE_URL", f"sqlite:///{tmp_path}/a-folder/retort.db")
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-folder/retort.db").mkdir()
+    server = make_server()
+    with serving(create_app(server)) as client:
+        assert client.post("/predict", json={"text": "card", "request_id": "mine"}).status_code == 200
+        assert error(client.post("/feedback", json={"request_id": "mine", "label": "refund"}))[:2] == (
+            503,
+            "log_unavailable",
+        )
+        assert error(client.get("/audit"))[:2] == (503, "log_unavailable")
+        assert client.get("/readyz").status_code == 200
+        assert server.metrics.registry.get_sample_value("retort_log_errors_total") >= 1
+        (tmp_path / "a-folder/retort.db").rmdir()
+        assert client.post("/feedback", json={"request_id": "mine", "label": "refund"}).status_code == 200
+
+
+def test_without_a_model_the_service_lives_but_is_not_ready() -> None:
+    with serving(create_app(Server(ServeSettings()))) as client:
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        assert "RETORT_MODEL" in client.get("/readyz").json()["reason"]
+        assert error(client.post("/predict", json={"text": "card"}))[:2] == (503, "not_ready")
+        assert error(client.get("/identity"))[:2] == (503, "not_ready")
+
+
+def test_a_draining_service_is_not_ready_but_answers(client: Client, server: Server) -> None:
+    server.drain()
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/v2/health/ready").status_code == 503
+    assert client.get("/livez").status_code == 200
+    assert client.post("/predict", json={"text": "card"}).status_code == 200
+
+
+def test_the_log_is_written_when_the_service_stops(make_server: Callable[..., Server]) -> None:
+    with serving(create_app(make_server())) as client:
+        client.post("/predict", json={"text": "card"})
+    with database.engine().connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(database.requests)) == 1
+
+
+def test_a_failing_model_is_a_500_in_json_and_the_request_may_be_repeated(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Predictor, encodings: object) -> None:
+        raise RuntimeError("planted")
+
+    body = {"text": "card", "request_id": "again"}
+    with monkeypatch.context() as planted:
+        planted.setattr(Predictor, "logits", fail)
+        assert error(client.post("/predict", json=body))[:2] == (500, "internal")
+    assert client.post("/predict", json=body).status_code == 200
+
+
+def test_identity_names_the_model_and_its_labels(client: Client, model: Path) -> None:
+    assert client.get("/identity").json() == {
+        "name": "tiny",
+        "version": "local",
+        "model_sha256": Predictor(model).sha256,
+        "bento": "",
+        "labels": ["card_lost", "refund", "transfer"],
+        "max_tokens": 16,
+        "threads": 1,
+    }
+
+
+def test_metrics_count_requests_predictions_and_the_model(client: Client) -> None:
+    label = client.post("/predict", json={"texts": ["card", "card"]}).json()["predictions"][0]["label"]
+    client.get("/a/path/that/nobody/knows")
+    text = client.get("/metrics").text
+    assert 'retort_requests_total{route="/predict",status="200"} 1.0' in text
+    assert 'retort_requests_total{route="other",status="404"} 1.0' in text
+    assert f'retort_predictions_total{{label="{label}"}} 2.0' in text
+    assert 'retort_request_seconds_bucket{le="0.0005",route="/predict"}' in text
+    assert 'name="tiny"' in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_the_openapi_document_has_every_route_and_resolves(client: Client) -> None:
+    document = client.get("/docs.json").json()
+    described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert described == {(method, path) for method, path, _ in ROUTES if not path.startswith("/static")}
+    schemas = document["components"]["schemas"]
+    names = {part.split('"')[0] for part in orjson.dumps(document).decode().split("#/components/schemas/")[1:]}
+    assert names <= set(schemas)
+    assert {"400", "409", "413", "422", "429", "503"} <= set(document["paths"]["/predict"]["post"]["responses"])
+    assert schemas["PredictRequest"]["additionalProperties"] is False
+
+
+def test_the_page_and_its_files_come_from_the_service_alone(client: Client) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for file in ("app.js", "style.css", "icon.svg"):
+        assert f"static/{file}" in page.text
+        assert client.get(f"/static/{file}").status_code == 200
+    assert client.get("/static/app.py").status_code == 404
+    assert client.get("/static/..%2fapp.py").status_code == 404
+
+
+@pytest.mark.anyio
+async def test_a_full_queue_is_a_429_with_retry_after(make_server: Callable[..., Server]) -> None:
+    server = make_server(queue_limit=256)
+    app = create_app(server)
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as http:
+        body = {"texts": ["card"] * MAX_TEXTS}
+        responses = await asyncio.gather(*(http.post("/predict", json=body) for _ in range(8)))
+        refused = [response for response in responses if response.status_code == 429]
+        assert {response.status_code for response in responses} == {200, 429}
+        assert all(response.headers["retry-after"] == "1" for response in refused)
+        assert (await http.post("/predict", json=body)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_request_past_its_deadline_is_a_503(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Predictor.logits
+
+    def late(self: Predictor, encodings: list[object]) -> object:
+        time.sleep(0.2)
+        return slow(self, encodings)
+
+    app = create_app(make_server(deadline_ms=20))
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as http:
+        monkeypatch.setattr(Predictor, "logits", late)
+        assert error(await http.post("/predict", json={"text": "card"}))[:2] == (503, "deadline_exceeded")
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_AUDIT_RATE", "0.5")
+    monkeypatch.setenv("RETORT_MAX_BATCH", "8")
+    monkeypatch.setenv("RETORT_THREADS", "")
+    settings = ServeSettings.from_env()
+    assert (settings.audit_rate, settings.max_batch, settings.threads) == (0.5, 8, None)
+    monkeypatch.setenv("RETORT_QUEUE_LIMIT", "many")
+    with pytest.raises(ValueError, match="queue_limit"):
+        ServeSettings.from_env()
+
+
+@pytest.mark.anyio
+async def test_a_request_whose_client_has_gone_is_not_computed(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, computed = Predictor.logits, []
+
+    def slow(self: Predictor, encodings: list[Encoding]) -> object:
+        computed.append(encodings[0].tokens[1])
+        time.sleep(0.4)
+        return inner(self, encodings)
+
+    incoming = [{"type": "http.request", "body": b'{"text": "refund"}'}, {"type": "http.disconnect"}]
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        return incoming.pop(0)
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    server = make_server()
+    app = create_app(server)
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as http:
+        monkeypatch.setattr(Predictor, "logits", slow)
+        waiting = asyncio.create_task(http.post("/predict", json={"text": "card"}))
+        await asyncio.sleep(0.05)
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
+        await app(scope, receive, send)
+        assert (await waiting).status_code == 200
+    assert sent[0]["status"] == 499
+    assert computed == ["card"]

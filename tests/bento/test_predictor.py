@@ -1,0 +1,51 @@
+"""The one inference path: order, truncation, pairs, padding and temperature."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bento.manifest import Manifest
+from bento.predictor import Predictor, softmax
+from tests.tiny import write_tiny_model
+
+
+def test_answers_keep_the_order_of_texts_of_any_length(model: Path) -> None:
+    predictor = Predictor(model)
+    texts = ["card " * length for length in (9, 1, 5, 2, 7)]
+    together_NC = predictor.predict(texts, batch_size=2)
+    alone_NC = np.concatenate([predictor.predict([text]) for text in texts])
+    np.testing.assert_allclose(together_NC, alone_NC, atol=1e-6)
+
+
+def test_texts_are_cut_at_the_manifests_length(model: Path) -> None:
+    predictor = Predictor(model)
+    (encoding,) = predictor.tokenize(["card " * 500])
+    assert len(encoding.ids) == predictor.manifest.max_tokens
+    assert encoding.tokens[-1] == "[SEP]"
+    np.testing.assert_array_equal(predictor.predict(["card " * 14]), predictor.predict(["card " * 500]))
+
+
+def test_a_pair_is_both_texts_with_their_types(model: Path) -> None:
+    predictor = Predictor(model)
+    (encoding,) = predictor.tokenize([("card", "refund")])
+    assert encoding.tokens == ["[CLS]", "card", "[SEP]", "refund", "[SEP]"]
+    assert encoding.type_ids == [0, 0, 0, 1, 1]
+
+
+def test_no_texts_give_no_rows(model: Path) -> None:
+    assert Predictor(model).predict([]).shape == (0, 3)
+
+
+def test_probabilities_sum_to_one_and_temperature_flattens_them(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    sharp_C = Predictor(model).predict(["my card"])[0]
+    Manifest.read(model).model_copy(update={"temperature": 4.0}).write(model)
+    flat_C = Predictor(model).predict(["my card"])[0]
+    assert sharp_C.sum() == pytest.approx(1, abs=1e-6)
+    assert flat_C.max() < sharp_C.max()
+    assert flat_C.argmax() == sharp_C.argmax()
+
+
+def test_softmax_survives_large_logits() -> None:
+    np.testing.assert_allclose(softmax(np.array([[1e4, 1e4 - 1]], dtype=np.float32)), [[0.731059, 0.268941]], atol=1e-6)

@@ -1,0 +1,120 @@
+"""The service as a real process: start, size, answers, and an orderly end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from bento import database
+
+ROOT = Path(__file__).resolve().parents[2]
+IMPORTED = "import json, sys, bento.service, bento.app; print(json.dumps(sorted(sys.modules)))"
+SUPERVISOR = "import json, sys, bento.service; print(json.dumps(sorted(sys.modules)))"
+
+
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_the_service_imports_nothing_of_the_training_stack() -> None:
+    heavy = {"torch", "transformers", "mlflow", "prefect", "pandas", "scipy", "sklearn", "optimum", "datasets"}
+    assert not modules_after(IMPORTED) & heavy
+
+
+def test_the_supervising_process_does_not_load_the_runtime() -> None:
+    assert not modules_after(SUPERVISOR) & {"onnxruntime", "sqlalchemy", "tokenizers"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def process(model: Path, state: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    port = free_port()
+    environment = os.environ | {
+        "RETORT_MODEL": str(model),
+        "RETORT_HOME": str(state),
+        "BENTOML_HOME": str(state / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "true",
+    }
+    command = [sys.executable, "-m", "bentoml", "serve", "bento.service:Retort", "--host", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    yield process, f"http://127.0.0.1:{port}"
+    for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
+        child.kill()
+    process.kill()
+    process.wait()
+
+
+def wait_until_ready(url: str, timeout_s: float) -> None:
+    started = time.monotonic()
+    while time.monotonic() - started < timeout_s:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"not ready within {timeout_s} s")
+
+
+def resident_bytes(pid: int) -> int:
+    parent = psutil.Process(pid)
+    return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
+
+
+@pytest.mark.slow
+def test_a_real_process_starts_answers_stays_small_and_ends_without_a_failed_request(
+    process: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    server, url = process
+    wait_until_ready(url, 20)
+    assert resident_bytes(server.pid) < 400e6
+    assert "retort_model_info" in httpx.get(f"{url}/metrics").text
+    assert httpx.get(f"{url}/").text.startswith("<!doctype html>")
+    assert "/predict" in httpx.get(f"{url}/docs.json").json()["paths"]
+    assert httpx.post(f"{url}/predict", content=b"x" * 10_000_000).status_code == 413
+    assert httpx.get(f"{url}/nope").json()["error"]["code"] == "not_found"
+
+    failures: list[object] = []
+    answered: list[int] = []
+    draining = threading.Event()
+
+    def load() -> None:
+        with httpx.Client() as http:
+            while not draining.is_set():
+                response = http.post(f"{url}/predict", json={"texts": ["my card"] * 20})
+                if response.status_code != 200:
+                    failures.append(response.text)
+                answered.append(len(response.json()["predictions"]))
+
+    clients = [threading.Thread(target=load) for _ in range(3)]
+    for client in clients:
+        client.start()
+    time.sleep(0.3)
+    server.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert httpx.get(f"{url}/readyz").status_code == 503
+    draining.set()
+    for client in clients:
+        client.join()
+    assert server.wait(20) == 0
+    assert not failures
+    with database.engine().connect() as connection:
+        num_rows = connection.scalar(sa.select(sa.func.count()).select_from(database.requests))
+    assert num_rows == sum(answered)

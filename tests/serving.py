@@ -1,0 +1,35 @@
+"""A synchronous client of an ASGI app in this process, its lifespan included."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from starlette.applications import Starlette
+
+
+class Client:
+    """`get` and `post` as in httpx, run in the app's event loop."""
+
+    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
+        self.portal = portal
+        self.http = http
+
+    def get(self, path: str) -> httpx.Response:
+        """One GET request."""
+        return self.portal.call(self.http.get, path)
+
+    def post(self, path: str, **content: Any) -> httpx.Response:
+        """One POST request; `json=`, `content=`, `headers=`."""
+        return self.portal.call(partial(self.http.post, path, **content))
+
+
+@contextmanager
+def serving(app: Starlette) -> Iterator[Client]:
+    """Start `app`, give a client of it, stop it."""
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
+        yield Client(portal, http)
+        portal.call(http.aclose)

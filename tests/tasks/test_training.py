@@ -1,0 +1,121 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tasks import training
+from tasks.training import Recipe, Rows, collate, fit, length_grouped
+
+RECIPE = Recipe(
+    epochs=4, learning_rate=0.05, batch_size=8, warmup=0.1, weight_decay=0.0, patience=4, seed=0
+)  # fmt: skip
+
+
+class Bag(torch.nn.Module):
+    """Mean of embeddings, with dropout so that resuming has randomness to repeat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.drop, self.head = torch.nn.Embedding(20, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 2)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        from types import SimpleNamespace
+
+        mask = attention_mask.unsqueeze(-1)
+        mean = (self.embed(input_ids) * mask).sum(1) / mask.sum(1)
+        return SimpleNamespace(logits=self.head(self.drop(mean)))
+
+
+def rows(num_rows: int, seed: int) -> Rows:
+    """Label 1 where token 7 occurs."""
+    rng = np.random.default_rng(seed)
+    ids = [rng.integers(1, 20, size=rng.integers(2, 9)).tolist() for _ in range(num_rows)]
+    return Rows(token_ids=ids, type_ids=None, targets={"label": np.array([int(7 in row) for row in ids])})
+
+
+def cross_entropy(logits_BC: torch.Tensor, batch: Any) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits_BC, batch["label"])
+
+
+def train(model: Bag, work: Path, **changes: Any) -> list[training.Epoch]:
+    work.mkdir(exist_ok=True)
+    recipe = Recipe(**(RECIPE.__dict__ | changes))
+    return fit(model, rows(200, 1), rows(50, 2), recipe=recipe, pad_id=0, loss=cross_entropy, work=work, name="bag")
+
+
+def weights(model: Bag) -> np.ndarray:
+    return torch.cat([weight.flatten() for weight in model.parameters()]).detach().numpy()
+
+
+def test_training_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    model = Bag()
+    history = train(model, tmp_path, epochs=8, patience=8)
+    assert history[-1].train_loss < history[0].train_loss
+    best = max(epoch.validation_accuracy for epoch in history)
+    validation = rows(50, 2)
+    found = training.predict_logits(model, validation, pad_id=0).argmax(axis=1)
+    assert (found == validation.targets["label"]).mean() == pytest.approx(best)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut = Bag(), Bag()
+    train(whole, tmp_path / "whole")
+    save, calls = training._State.save, []
+
+    def killed_after_two(self: Any, *args: Any) -> None:
+        save(self, *args)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._State, "save", killed_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, tmp_path / "cut")
+    monkeypatch.setattr(training._State, "save", save)
+    resumed = Bag()
+    history = train(resumed, tmp_path / "cut")
+    assert [epoch.epoch for epoch in history] == [1, 2, 3, 4]
+    assert np.array_equal(weights(resumed), weights(whole))
+
+
+def test_an_altered_checkpoint_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(Bag(), tmp_path / "a", epochs=1)
+    checkpoint = tmp_path / "a" / training.CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
+    history = train(Bag(), tmp_path / "a", epochs=1)
+    assert "altered" in caplog.text
+    assert len(history) == 1
+
+
+def test_training_stops_when_validation_stalls(tmp_path: Path) -> None:
+    history = train(Bag(), tmp_path, epochs=30, patience=2, learning_rate=1e-9)
+    assert len(history) == 3
+
+
+def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        fit(
+            Bag(), rows(20, 1), rows(10, 2), recipe=RECIPE, pad_id=0, work=tmp_path, name="bag",
+            loss=lambda logits_BC, batch: cross_entropy(logits_BC, batch) * float("nan"),
+        )  # fmt: skip
+
+
+def test_batches_cover_all_rows_once_and_pad_little() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 60, size=3_000).tolist()
+    batches = length_grouped(lengths, 32, rng)
+    assert sorted(row for batch in batches for row in batch) == list(range(3_000))
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    assert padded < 1.1 * sum(lengths)
+
+
+def test_padding_goes_to_the_longest_of_the_batch() -> None:
+    some = Rows(token_ids=[[5, 6], [7, 8, 9]], type_ids=[[0, 1], [0, 0, 1]], targets={"label": np.array([0, 1])})
+    batch = collate(some, [0, 1], pad_id=3)
+    assert batch["input_ids"].tolist() == [[5, 6, 3], [7, 8, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert batch["token_type_ids"].tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert batch["label"].tolist() == [0, 1]
