@@ -80,8 +80,12 @@ class Predictor:
         logits_BC: Floats = outputs[0]
         return logits_BC
 
-    def predict_logits(self, texts: Sequence[Text], *, batch_size: int = 32) -> Floats:
-        """N texts -> logits_NC in the given order, run in batches of similar length."""
+    def predict_logits(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
+        """N texts -> logits_NC in the given order.
+
+        A text a run by default: dynamic int8 lets an answer depend on the other rows of its batch, and what is evaluated
+        has to be what is served. Larger batches hold texts of similar length.
+        """
         encodings = self.tokenize(texts)
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
         logits_NC = np.empty((len(encodings), len(self.labels)), dtype=np.float32)
@@ -90,7 +94,7 @@ class Predictor:
             logits_NC[rows] = self.logits([encodings[row] for row in rows])
         return logits_NC
 
-    def predict(self, texts: Sequence[Text], *, batch_size: int = 32) -> Floats:
+    def predict(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
         """N texts -> calibrated probabilities_NC in the given order."""
         return softmax(self.predict_logits(texts, batch_size=batch_size), self.manifest.temperature)
 

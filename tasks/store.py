@@ -91,6 +91,16 @@ def find_step(key: str) -> Artifact | None:
     return _artifact(record)
 
 
+def load_artifact(sha256: str, *, kind: Kind, made_by: str) -> Artifact | None:
+    """The verified artifact of this digest, from the local or the shared store."""
+    path = store_folder() / sha256
+    if not path.is_dir():
+        _pull(sha256, path)
+    if not path.is_dir() or folder_sha256(path) != sha256:
+        return None
+    return Artifact(kind=kind, path=path, sha256=sha256, parents=(), made_by=made_by)
+
+
 def _set_aside(path: Path) -> Path:
     aside = path.with_name(f"altered-{path.name[:16]}-{uuid4().hex[:8]}")
     return path.rename(aside)

@@ -68,7 +68,9 @@ def _check_utf8(path: Path) -> None:
             except UnicodeDecodeError as error:
                 num_faults += 1
                 if len(faults) < NUM_EXAMPLES:
-                    faults.append(f"line {number}, byte {offset + error.start}: {line[error.start : error.start + 4]!r}")
+                    faults.append(
+                        f"line {number}, byte {offset + error.start}: {line[error.start : error.start + 4]!r}"
+                    )
             offset += len(line)
     if faults:
         raise DataError(

@@ -631,7 +631,13 @@ CLOSERS = {
 WORDS = {
     "device": ("laptop", "monitor", "headset", "phone", "docking station", "tablet", "keyboard"),
     "app": ("Outlook", "Excel", "Photoshop", "Teams", "SAP", "Zoom", "Acrobat", "the VPN client"),
-    "folder": ("the finance folder", "the sales share", "the payroll drive", "the contracts folder", "the design share"),
+    "folder": (
+        "the finance folder",
+        "the sales share",
+        "the payroll drive",
+        "the contracts folder",
+        "the design share",
+    ),
     "file": ("the budget sheet", "the contract draft", "the customer list", "my thesis", "the meeting notes"),
     "team": ("finance", "sales", "marketing", "the lab", "legal", "human resources"),
     "person": ("Maria", "Tom", "Mrs Okafor", "my colleague", "Mr Lindqvist", "Aisha", "the student", "Dimitri"),

@@ -63,7 +63,9 @@ def add_feedback(
     split_of_id = {row.id: row.split for row in source}
     agreed = {row.id for row in kept if row.id in newest and newest[row.id].label == row.label}
     fresh = [
-        replace(row, split=split_of_id.get(row.id) or split_of(unit_hash(row.id), test=config.feedback_test, validation=0))
+        replace(
+            row, split=split_of_id.get(row.id) or split_of(unit_hash(row.id), test=config.feedback_test, validation=0)
+        )
         for row in newest.values()
         if row.id not in agreed
     ]

@@ -18,7 +18,11 @@ from tasks.data.phrases import CLOSERS, DISTRACTORS, OPENERS, TEST_WORDS, TOPICS
 from tasks.types import SPLITS
 
 NEW_PRODUCTS = (
-    {"device": ("Lumo 3", "Lumo Pad", "Visor X"), "app": ("Quillo", "Marbleboard", "Fennec"), "folder": ("the Orbit vault",)},
+    {
+        "device": ("Lumo 3", "Lumo Pad", "Visor X"),
+        "app": ("Quillo", "Marbleboard", "Fennec"),
+        "folder": ("the Orbit vault",),
+    },
     {"device": ("Tesselo", "Nimbus bar"), "app": ("Peregrine", "Hollow Forge"), "folder": ("the Cobalt shelf",)},
     {"device": ("Kestrel ring", "Mossbook"), "app": ("Tandem Atlas", "Brindle"), "folder": ("the Juniper hall",)},
 )

@@ -73,7 +73,9 @@ def _has_columns(table: Table, config: DataConfig, findings: Findings) -> bool:
     missing = [(key, name) for key, name in missing if name is not None and name not in table.columns]
     for key, name in missing:
         close = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
-        message = f"{table.file} has no column {name!r}; it has {listed(table.columns)}. Set data.{key} to the right one"
+        message = (
+            f"{table.file} has no column {name!r}; it has {listed(table.columns)}. Set data.{key} to the right one"
+        )
         if close:
             lists = any(isinstance(values.get(close[0]), list) for _, values in table.records[:100])
             message += f", perhaps {close[0]}"
@@ -118,12 +120,16 @@ def _check_types(table: Table, config: DataConfig, findings: Findings) -> bool:
         broken = [line for line, values in table.records if _is_broken(values.get(column))]
         if nested:
             kind = type(next(values[column] for line, values in table.records if line == nested[0])).__name__
-            message = f"{table.file}: column {column!r} holds {kind} values in {len(nested):,} rows; expected plain text"
+            message = (
+                f"{table.file}: column {column!r} holds {kind} values in {len(nested):,} rows; expected plain text"
+            )
             if column == config.label and kind == "list":
                 message += ": Retort learns one label a text, and this set has lists of labels. Keep one label a row"
             findings.add("not_plain", "error", message, _lines(table, nested), count=len(nested))
         if broken:
-            message = f"{table.file}: column {column!r} has half a surrogate pair (no valid Unicode) in {len(broken):,} rows"
+            message = (
+                f"{table.file}: column {column!r} has half a surrogate pair (no valid Unicode) in {len(broken):,} rows"
+            )
             findings.add("broken_unicode", "error", message, _lines(table, broken), count=len(broken))
         good = good and not nested and not broken
     return good
@@ -188,7 +194,9 @@ def _note_nested(table: Table, config: DataConfig, findings: Findings) -> None:
 def _check_lengths(rows: Sequence[Row], table: Table, findings: Findings) -> None:
     long = [row for row in rows if len(row.text) + len(row.text_pair or "") > MAX_TEXT_CHARS]
     if long:
-        message = f"{len(long):,} texts of {table.file} have more than {MAX_TEXT_CHARS:,} characters; cut or remove them"
+        message = (
+            f"{len(long):,} texts of {table.file} have more than {MAX_TEXT_CHARS:,} characters; cut or remove them"
+        )
         findings.add("too_long", "error", message, [row.example for row in long])
 
 
@@ -196,7 +204,9 @@ def _check_continuous(rows: Sequence[Row], table: Table, findings: Findings) -> 
     """Scores such as 2.4 are a regression, which a classifier would learn as thousands of classes."""
     fractions = [row for row in rows if re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*(e[+-]?\d+)?", row.label)]
     if len(fractions) > len(rows) / 2:
-        message = f"{table.file}: the labels are fractions; expected class names. Retort classifies, it does not regress"
+        message = (
+            f"{table.file}: the labels are fractions; expected class names. Retort classifies, it does not regress"
+        )
         findings.add("continuous_label", "error", message, [row.example for row in fractions])
 
 

@@ -19,18 +19,16 @@ looks = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("action", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("champion_sha256", sa.String(64), nullable=False),
-    sa.Column("window_sha256", sa.String(64), nullable=False),
-    sa.Column("reference_sha256", sa.String(64), nullable=False),
+    sa.Column("key", sa.String(64), nullable=False),  # of champion, window, labels and reference
     sa.Column("evidence", sa.JSON, nullable=False),
     sa.Column("payload", sa.JSON),  # of the event that this look sends, if it sends one
     sa.Column("sent_at", sa.Float),
-    sa.UniqueConstraint("name", "champion_sha256", "window_sha256", "reference_sha256"),
+    sa.UniqueConstraint("name", "key"),
 )
 
 
 def store_look(values: dict[str, Any]) -> int | None:
-    """Insert one look and return its id; None if this champion, window and reference were already judged."""
+    """Insert one look and return its id; None if a look with this key is there already."""
     try:
         with engine().begin() as connection:
             key = connection.execute(looks.insert().values(at=time.time(), **values)).inserted_primary_key

@@ -4,12 +4,15 @@
 `bento` package is logged beside this file.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`")  # pairs fit no hint that MLflow knows
 
 
 class RetortModel(PythonModel):  # type: ignore[misc]

@@ -1,0 +1,112 @@
+"""A build summary and a monitoring look with everything in them."""
+
+from typing import Any
+
+import numpy as np
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+def score(accuracy: float, size_bytes: int, latency_ms: float) -> dict[str, Any]:
+    """One row of `scores`."""
+    return {
+        "accuracy": accuracy,
+        "macro_f1": accuracy - 0.01,
+        "accuracy_interval": [accuracy - 0.011, accuracy + 0.01],
+        "macro_f1_interval": [accuracy - 0.022, accuracy + 0.001],
+        "num_rows": 3076,
+        "size_bytes": size_bytes,
+        "latency_ms_p50": latency_ms,
+        "latency_ms_p95": latency_ms * 1.5,
+        "throughput_per_s": 800 / latency_ms,
+    }
+
+
+def build_summary() -> dict[str, Any]:
+    """A promoted build, every optional key set."""
+    rng = np.random.default_rng(0)
+    scores = {
+        "teacher": score(0.928, 90_900_000, 6.2),
+        "candidate": score(0.924, 7_300_000, 0.31),
+        "floor": score(0.857, 1_900_000, 0.2),
+    }
+    return {
+        "outcome": "promoted",
+        "name": "bank",
+        "version": "3",
+        "champion": "3",
+        "bento": "bank:abc",
+        "model_path": "/state/store/aa",
+        "model_sha256": "a" * 64,
+        "created_at": "2026-11-24T01:00:00+00:00",
+        "scores": scores,
+        "steps": [
+            {"name": "teacher"} | score(0.928, 69_900_000, 2.6),
+            {"name": "export", "stages": ["distil", "export"]} | score(0.925, 28_000_000, 0.9),
+            {"name": "quantize"} | scores["candidate"],
+        ],
+        "stages": [
+            {"name": "teacher", "cached": True, "seconds": 0.1},
+            {"name": "distil", "cached": False, "seconds": 100.0},
+            {"name": "export", "cached": False, "seconds": 33.0},
+            {"name": "quantize", "cached": False, "seconds": 2.5},
+        ],
+        "verdicts": [
+            verdict("accuracy_vs_teacher", "pass", -0.004, -0.01, interval=(-0.009, 0.001), n=3076, needed_n=2474),
+            verdict("size_mb", "pass", 7.3, 10),
+        ],
+        "per_class": [
+            {"label": f"class {at}", "f1_teacher": 0.9, "f1_candidate": 0.5 + at / 60, "support": 40}
+            for at in range(30)
+        ],
+        "confusions": [{"true": "lost", "predicted": "stolen", "count": 9, "example": f"it is gone {HOSTILE}"}],
+        "latency_ms": {
+            "teacher": rng.lognormal(1.8, 0.2, 9000).tolist(),
+            "candidate": rng.lognormal(-1, 0.3, 50).tolist(),
+        },
+        "data": {
+            "source": "somewhere/bank",
+            "num_labels": 30,
+            "splits": {"train": {"num_rows": 9001, "num_read": 9993}, "test": 3076},
+            "findings": [
+                {"kind": "leak", "action": "dropped", "count": 4, "message": "4 rows leak", "examples": [HOSTILE]}
+            ],
+        },
+        "lineage": [
+            {"step": "data", "sha256": "d" * 64, "parents": ["e" * 64]},
+            {"step": "quantize", "sha256": "a" * 64, "parents": ["d" * 64]},
+        ],
+        "environment": {"python": "3.11.7"},
+        "config_yaml": "name: bank\n",
+        "command": "retort run configs/bank.yaml",
+    }
+
+
+def verdict(gate: str, outcome: str, observed: float, limit: float, **more: Any) -> dict[str, Any]:
+    """One row of `verdicts`."""
+    row = {"gate": gate, "outcome": outcome, "observed": observed, "limit": limit, "n": 200, "needed_n": None}
+    return row | {"interval": None, "reason": ""} | more
+
+
+def monitor_evidence() -> dict[str, Any]:
+    """A look that found harm."""
+    return {
+        "name": "bank",
+        "state": "harm",
+        "action": "retrain",
+        "reason": "audited accuracy is below its baseline",
+        "at": 1_795_000_000.0,
+        "num_rows": 1000,
+        "num_reference": 2000,
+        "tests": [
+            {"name": "embedding MMD", "p_value": 0.0001, "alpha": 0.0012, "statistic": 0.0123},
+            {"name": "prediction mix", "p_value": 0.21, "alpha": 0.0012, "statistic": 18.0},
+        ],
+        "false_alarm_budget": 0.1,
+        "looks": 90,
+        "label_mix": {"refund": [0.10, 0.23], HOSTILE: [0.2, 0.12]},
+        "baseline_accuracy": 0.92,
+        "audited_accuracy": {"value": 0.81, "low": 0.77, "high": 0.85, "n": 412},
+        "prior_looks": [{"at": 1_794_990_000.0, "state": "suspect", "action": "audit", "reason": "the input changed"}],
+        "window_sha256": "ab" * 32,
+    }
