@@ -83,8 +83,8 @@ class Predictor:
     def predict_logits(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
         """N texts -> logits_NC in the given order.
 
-        A text a run by default: dynamic int8 lets an answer depend on the other rows of its batch, and what is evaluated
-        has to be what is served. Larger batches hold texts of similar length.
+        A text a run by default: dynamic int8 lets an answer depend on the other rows of its batch, and what is
+        evaluated has to be what is served. Larger batches hold texts of similar length.
         """
         encodings = self.tokenize(texts)
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))

@@ -17,7 +17,7 @@ from flows import summary as summaries
 from flows.chain import Built, gate, make_candidate
 from flows.config import Config, load_config
 from flows.release import Candidate, prepare_release, promote
-from flows.stages import quiet_user_errors, stage
+from flows.stages import quiet_user_errors, run_name, stage
 from tasks.data import read_split
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
@@ -28,7 +28,7 @@ log = logging.getLogger("retort")
 NUM_GOLDEN = 20
 
 
-class Approval(RunInput):  # type: ignore[misc]
+class Approval(RunInput):
     """The form that a person fills in on the suspended run."""
 
     approve: bool = False
@@ -36,7 +36,7 @@ class Approval(RunInput):  # type: ignore[misc]
     comment: str = ""
 
 
-@flow(name="build", flow_run_name="build {config}", persist_result=False)
+@flow(name="build", flow_run_name=run_name, persist_result=False)
 def build(
     config: str, overrides: list[str] | None = None, extra: str | None = None, why: str = "by hand"
 ) -> dict[str, Any]:
@@ -115,7 +115,8 @@ def _candidate(config: Config, built: Built, report: GateReport, run_id: str) ->
     description = (
         f"Accuracy {scores.accuracy.value:.4f} (teacher {teacher.accuracy.value:.4f}) on {scores.num_rows} test rows; "
         f"{scores.size_bytes / 1e6:.1f} MB; {scores.latency_ms_p50:.2f} ms a sentence, "
-        f"{teacher.latency_ms_p50 / scores.latency_ms_p50:.1f} times faster than the teacher in PyTorch. Gate: {report.outcome}."
+        f"{teacher.latency_ms_p50 / scores.latency_ms_p50:.1f} times faster than the teacher in PyTorch. "
+        f"Gate: {report.outcome}."
     )
     return Candidate(
         name=config.name,

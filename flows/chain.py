@@ -45,7 +45,7 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage) -> Built
         data=data.artifact,
         teacher=teacher.artifact,
         teacher_logits=logits.artifact,
-        max_tokens=config.teacher.max_tokens,
+        max_tokens=config.serve.max_tokens or config.teacher.max_tokens,
         seed=config.teacher.seed,
     )
     exported = stage("export_teacher", Export().run)(teacher.artifact, context)

@@ -62,8 +62,12 @@ def _print_json(value: Any) -> None:
 
 
 @app.command()
-def run(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False,
-        extra: Annotated[Path | None, typer.Option(help="A file of newly labelled rows to add")] = None) -> None:  # fmt: skip
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    extra: Annotated[Path | None, typer.Option(help="A file of newly labelled rows to add")] = None,
+) -> None:
     """The whole build: data to promoted champion."""
     from flows.config import load_config
 
@@ -104,7 +108,7 @@ def serve(name: Name, port: Annotated[int, typer.Option(help="Loopback port")] =
     bento = champion.model_path.parent.parent
     command = [sys.executable, "-m", "bentoml", "serve", str(bento), "--host", "127.0.0.1", "-p", str(port)]
     errors.print(f"serving {champion.bento} on http://127.0.0.1:{port}")
-    os.execve(sys.executable, command, environment)
+    os.execve(sys.executable, command, environment)  # noqa: S606  # signals then reach the service itself
 
 
 def _absolute_state() -> dict[str, str]:
@@ -181,9 +185,13 @@ def status(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
 
 
 @app.command()
-def score(name: Name, source: Annotated[Path, typer.Argument(metavar="IN")], out: Annotated[Path, typer.Argument(metavar="OUT")],
-          text: Annotated[str, typer.Option(help="Column that holds the text")] = "text",
-          text_pair: Annotated[str | None, typer.Option(help="Column of the second sentence")] = None) -> None:  # fmt: skip
+def score(
+    name: Name,
+    source: Annotated[Path, typer.Argument(metavar="IN")],
+    out: Annotated[Path, typer.Argument(metavar="OUT")],
+    text: Annotated[str, typer.Option(help="Column that holds the text")] = "text",
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second sentence")] = None,
+) -> None:
     """Batch scoring of CSV, TSV, JSONL or Parquet with the champion of NAME."""
     from tasks.release.ledger import read_champion
     from tasks.score import score_file
@@ -196,7 +204,9 @@ def score(name: Name, source: Annotated[Path, typer.Argument(metavar="IN")], out
 
 
 @app.command()
-def report(target: Annotated[str, typer.Argument(metavar="RUN", help="A model name, or a report folder's name")]) -> None:
+def report(
+    target: Annotated[str, typer.Argument(metavar="RUN", help="A model name, or a report folder's name")],
+) -> None:
     """The HTML report of a build or a monitoring pass: prints its path."""
     from flows.status import find_report
 
@@ -219,12 +229,13 @@ def doctor(as_json: AsJson = False) -> None:
 def synthesize(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
     period: Annotated[int, typer.Option(help="0 is what the quickstart trains on; 1 and later have drifted")] = 0,
+    rows: Annotated[int, typer.Option(help="Training rows; the other splits are in proportion")] = 3_000,
     seed: int = 0,
 ) -> None:
     """Write the bundled synthetic help-desk messages as files, for trying drift and retraining."""
     from tasks.data.synthetic import write_files
 
-    write_files(folder, period=period, seed=seed)
+    write_files(folder, rows=rows, period=period, seed=seed)
     console.print(f"period {period} written to {folder}")
 
 

@@ -1,6 +1,7 @@
 """The config: one YAML file, frozen and strict, whose errors name the key, the file and the line."""
 
 import difflib
+import itertools
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +23,8 @@ Key = tuple[str | int, ...]
 class ServeConfig(Section):
     """How the service answers."""
 
-    port: int = Field(default=3000, ge=1, le=65535)
-    """Loopback port of `retort serve`."""
-    audit_rate: float = Field(default=0.05, ge=0, le=1)
-    """Share of the requests that is drawn at random for labelling."""
+    max_tokens: int | None = Field(default=None, ge=4, le=8192)
+    """Inputs are truncated to this many tokens, in evaluation as in service; null is the teacher's `max_tokens`."""
 
 
 class ReleaseConfig(Section):
@@ -133,7 +132,7 @@ def _apply(tree: dict[str, Any], lines: dict[Key, str], override: str) -> None:
         raise ConfigError(f"--set {override}: expected a YAML value after =, got {text!r}") from error
     key: Key = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
     node: Any = tree
-    for part, following in zip(key[:-1], key[1:], strict=True):
+    for part, following in itertools.pairwise(key):
         node = _child(node, part, override, [] if isinstance(following, int) else {})
     if isinstance(node, list):
         _child(node, key[-1], override, None)

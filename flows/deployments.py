@@ -68,7 +68,7 @@ def _deployments(path: Path, config: Config, *, from_source: bool = False) -> li
 def _source(flow: Flow[..., Any], module: str, from_source: bool) -> Flow[..., Any]:
     if not from_source:
         return flow
-    loaded: Any = flow.from_source(source=str(ROOT), entrypoint=f"flows/{module}.py:{module}")
+    loaded: Flow[..., Any] = flow.from_source(source=str(ROOT), entrypoint=f"flows/{module}.py:{module}")
     return loaded
 
 

@@ -29,6 +29,7 @@ AGAIN = "make setup"
 
 PINS = (
     ("fastapi", "<0.151", "later ones break the Prefect server's list calls, then its start"),
+    ("sqlalchemy", ">=2.0,<2.1", "with later ones the Prefect server schedules no runs"),
     ("datasets", ">=4,<5.1", "others cannot be imported beside pyarrow 25 or huggingface_hub 0.36"),
     ("transformers", "<4.58", "the limit of optimum-onnx 0.1.0"),
     ("huggingface-hub", "<1", "transformers 4.57 refuses others"),

@@ -15,7 +15,7 @@ from prefect.events.worker import EventsWorker
 from bento import settings
 from bento.errors import UserError
 from flows.config import Config, load_config
-from flows.stages import quiet_user_errors, stage
+from flows.stages import quiet_user_errors, run_name, stage
 from tasks.monitor import looks
 from tasks.monitor.decide import Decision, decide, evidence_json
 from tasks.monitor.drift import look
@@ -39,7 +39,7 @@ HARM_EVENT = "retort.harm"
 NUM_PRIOR_LOOKS = 20
 
 
-@flow(name="monitor", flow_run_name="monitor {config}", persist_result=False)
+@flow(name="monitor", flow_run_name=run_name, persist_result=False)
 def monitor(config: str, overrides: list[str] | None = None) -> dict[str, Any]:
     """Look once. Returns state, action, reason and evidence. Raises: UserError without a champion."""
     quiet_user_errors()
@@ -114,7 +114,10 @@ def highlights(evidence: Mapping[str, Any]) -> dict[str, Any]:
     accuracy = harm["accuracy"]
     found |= {"audited labels": harm["num_labels"], "accuracy at the gate": harm["baseline_accuracy"]}
     if accuracy:
-        found |= {"audited accuracy": accuracy["value"], "its 95 % interval": f"{accuracy['low']:.3f}-{accuracy['high']:.3f}"}
+        found |= {
+            "audited accuracy": accuracy["value"],
+            "its 95 % interval": f"{accuracy['low']:.3f}-{accuracy['high']:.3f}",
+        }
     return found | {"p of harm": harm["p_value"]}
 
 

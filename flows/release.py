@@ -130,7 +130,9 @@ def promote_by_hand(name: str, version: str, *, who: str, why: str) -> Champion:
         entry, expected=ledger.read_champion(name), action="promote", who=who, why=why, evidence={"by": "hand"}
     )
     if not swapped:
-        raise ReleaseError(f"the champion of {name} moved at the same moment; look at `retort status {name}` and repeat")
+        raise ReleaseError(
+            f"the champion of {name} moved at the same moment; look at `retort status {name}` and repeat"
+        )
     tracking.point_alias(name, version)
     return entry
 

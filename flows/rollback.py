@@ -23,11 +23,11 @@ def rollback(name: str, why: str = "by hand", who: str = "retort") -> dict[str, 
     check = _boot(before)
     if not check.passed:
         raise ReleaseError(f"{name} {before.version} failed its boot check, so {now.version} stays: {check.checks}")
-    swapped = ledger.swap_champion(
-        before, expected=now, action="rollback", who=who, why=why, evidence=check.evidence()
-    )
+    swapped = ledger.swap_champion(before, expected=now, action="rollback", who=who, why=why, evidence=check.evidence())
     if not swapped:
-        raise ReleaseError(f"the champion of {name} moved at the same moment; look at `retort status {name}` and repeat")
+        raise ReleaseError(
+            f"the champion of {name} moved at the same moment; look at `retort status {name}` and repeat"
+        )
     tracking.point_alias(name, before.version)
     return {"name": name, "champion": before.version, "previous": now.version, "bento": before.bento}
 

@@ -1,6 +1,6 @@
 """Results as tables for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,13 +103,16 @@ def show_look(result: Mapping[str, Any], console: Console) -> None:
     console.print(f"report: {result['report']}", soft_wrap=True, highlight=False)
 
 
-def show_status(found: list[Mapping[str, Any]], console: Console) -> None:
+def show_status(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Champions, versions, the ledger's last entries and looks."""
     if not found:
         console.print("no models yet: `retort run configs/quickstart.yaml` makes one")
     for model in found:
         champion = model["champion"]
-        console.print(f"[bold]{model['name']}[/] champion: " + (f"version {champion['version']}, {champion['bento']}" if champion else "none"))
+        console.print(
+            f"[bold]{model['name']}[/] champion: "
+            + (f"version {champion['version']}, {champion['bento']}" if champion else "none")
+        )
         table = Table()
         for column in ("version", "aliases", "gate", "boot", "model"):
             table.add_column(column)
@@ -122,7 +125,9 @@ def show_status(found: list[Mapping[str, Any]], console: Console) -> None:
         console.print(table)
         for row in model["ledger"]:
             at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-            console.print(f"  {at}  {row['action']:<8} version {row['version']} by {row['who']}: {row['why']}", markup=False)
+            console.print(
+                f"  {at}  {row['action']:<8} version {row['version']} by {row['who']}: {row['why']}", markup=False
+            )
         for row in model["looks"]:
             at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
             console.print(f"  {at}  look: {row['state']}, {row['action']}: {row['reason']}", markup=False)

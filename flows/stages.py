@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from pathlib import Path
+from typing import Any, ParamSpec, cast
 
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from bento.errors import RetortError
 from tasks.store import Step
@@ -22,14 +24,24 @@ def stage(name: str, function: Callable[Arguments, Step]) -> Callable[Arguments,
     @task(name=name, task_run_name=name, cache_policy=NO_CACHE)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
         step = function(*args, **kwargs)
-        log.info("%s: %s in %.1f s, %s", name, "cached" if step.cached else "made", step.seconds, step.artifact.sha256[:16])
+        log.info(
+            "%s: %s in %.1f s, %s", name, "cached" if step.cached else "made", step.seconds, step.artifact.sha256[:16]
+        )
         return Completed(name="Cached", data=step) if step.cached else step
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Step:
         found: Any = run(*args, **kwargs)
-        return found.data if isinstance(found, State) else found
+        step: Any = found.data if isinstance(found, State) else found
+        return cast(Step, step)
 
     return call
+
+
+def run_name() -> str:
+    """`build banking77` rather than a random name, from the run's own parameters."""
+    flow = str(runtime.flow_run.get_flow_name())
+    config = runtime.flow_run.get_parameters().get("config")
+    return f"{flow} {Path(config).stem}" if config else flow
 
 
 class _NoTraceback(logging.Filter):

@@ -23,7 +23,9 @@ def read_status(name: str | None) -> list[dict[str, Any]]:
             known = set(connection.execute(sa.select(champions.c.name)).scalars())
             known |= set(connection.execute(sa.select(ledger.ledger.c.name)).scalars())
     if name is not None and name not in known:
-        raise UserError(f"{name}: expected a model that was built here; known are: {', '.join(sorted(known)) or 'none'}")
+        raise UserError(
+            f"{name}: expected a model that was built here; known are: {', '.join(sorted(known)) or 'none'}"
+        )
     return [_status(model) for model in sorted(known if name is None else {name})]
 
 
@@ -43,7 +45,11 @@ def find_report(target: str) -> Path:
     root = settings.home() / "reports"
     found = sorted(root.glob("*/report.html"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
-        if path.parent.name == target or path.parent.name.rpartition("-")[0] == target or path.parent.name.startswith(target):
+        if (
+            path.parent.name == target
+            or path.parent.name.rpartition("-")[0] == target
+            or path.parent.name.startswith(target)
+        ):
             return path
     known = ", ".join(path.parent.name for path in found[:20]) or "none"
     raise UserError(f"{target}: expected a model's name or one of the reports in {root}; there are: {known}")

@@ -73,7 +73,9 @@ def verdict_rows(report: GateReport) -> list[dict[str, Any]]:
     rows = []
     for verdict in report.verdicts:
         row = asdict(verdict)
-        rows.append({key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()})
+        rows.append(
+            {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        )
     return rows
 
 
@@ -139,11 +141,17 @@ def _details(built: "Built") -> dict[str, Any]:
 
 def markdown(name: str, scores: Mapping[str, Scores], report: GateReport) -> str:
     """The evidence in a few lines, for an approval form."""
-    lines = [f"# {name}: gate {report.outcome}", "", "| model | accuracy | macro-F1 | MB | p50 ms |", "|---|---|---|---|---|"]
+    lines = [
+        f"# {name}: gate {report.outcome}",
+        "",
+        "| model | accuracy | macro-F1 | MB | p50 ms |",
+        "|---|---|---|---|---|",
+    ]
     for model in ("teacher", "candidate", "floor"):
         row = scores[model]
         lines.append(
-            f"| {model} | {row.accuracy.value:.4f} | {row.macro_f1.value:.4f} | {row.size_bytes / 1e6:.1f} | {row.latency_ms_p50:.2f} |"
+            f"| {model} | {row.accuracy.value:.4f} | {row.macro_f1.value:.4f} | {row.size_bytes / 1e6:.1f} "
+            f"| {row.latency_ms_p50:.2f} |"
         )
     return "\n".join([*lines, "", *(f"- **{v.gate}**: {v.outcome}. {v.reason}" for v in report.verdicts)])
 

@@ -1,7 +1,7 @@
 """Evaluation: what teacher, candidate, floor and champion do on the test split.
 
-Answers come through `bento.predictor` only (the teacher's through its ONNX export, whose parity is checked). The teacher's
-size and latency are those of PyTorch eager, which is what it would be served as without Retort.
+Answers come through `bento.predictor` only (the teacher's through its ONNX export, whose parity is checked). The
+teacher's size and latency are those of PyTorch eager, which is what it would be served as without Retort.
 
 Shapes: N rows, C classes.
 """

@@ -24,11 +24,13 @@ def fit_floor(train: Split, test: Split, labels: Sequence[str]) -> tuple[Predict
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+    from threadpoolctl import threadpool_limits
 
     index = {label: at for at, label in enumerate(labels)}
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
     model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
-    model.fit(_joined(train), [index[label] for label in train.labels])
+    with threadpool_limits(1):  # the matrices are sparse: more threads only wait for one another
+        model.fit(_joined(train), [index[label] for label in train.labels])
     texts = _joined(test)
     probabilities_NC = np.zeros((len(test), len(labels)), dtype=np.float32)
     probabilities_NC[:, model.classes_] = model.predict_proba(texts)

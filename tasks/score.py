@@ -49,8 +49,8 @@ def _chunks(source: Path) -> Iterator[Any]:
 
     try:
         if source.suffix in READERS:
-            options = {"sep": READERS[source.suffix], "dtype": str, "keep_default_na": False}
-            yield from pd.read_csv(source, chunksize=CHUNK_ROWS, **options)
+            separator = READERS[source.suffix]
+            yield from pd.read_csv(source, chunksize=CHUNK_ROWS, sep=separator, dtype=str, keep_default_na=False)
         elif source.suffix == ".jsonl":
             yield from pd.read_json(source, lines=True, chunksize=CHUNK_ROWS, dtype=False)
         elif source.suffix == ".parquet":
@@ -68,7 +68,9 @@ def _score(predictor: Predictor, frame: Any, text: str, text_pair: str | None, s
     for column in (text, text_pair):
         if column is not None and column not in frame.columns:
             known = ", ".join(map(str, frame.columns))
-            raise DataError(f"{source}: expected a column {column!r}, it has: {known}; name it with --text or --text-pair")
+            raise DataError(
+                f"{source}: expected a column {column!r}, it has: {known}; name it with --text or --text-pair"
+            )
     first = frame[text].astype(str).tolist()
     texts = list(zip(first, frame[text_pair].astype(str), strict=True)) if text_pair else first
     probabilities_NC = predictor.predict(texts)

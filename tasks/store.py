@@ -199,7 +199,9 @@ def _library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def _make(name: str, key: str, kind: Kind, inputs: Sequence[Artifact | str], make: Callable[[Path, Path], None]) -> Artifact:
+def _make(
+    name: str, key: str, kind: Kind, inputs: Sequence[Artifact | str], make: Callable[[Path, Path], None]
+) -> Artifact:
     root = store_folder()
     work = root / "work" / key
     work.mkdir(parents=True, exist_ok=True)

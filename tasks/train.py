@@ -139,7 +139,9 @@ def launch_distributed(config: TeacherConfig, data: Path, out: Path, work: Path,
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
     done = subprocess.run([*command, "-m", "tasks.train", str(spec)], check=False)
     if done.returncode != 0:
-        raise RetortError(f"the teacher's training in {num_processes} processes ended with {done.returncode}; see above")
+        raise RetortError(
+            f"the teacher's training in {num_processes} processes ended with {done.returncode}; see above"
+        )
 
 
 def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any, str]:
@@ -160,8 +162,8 @@ def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any,
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"teacher.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id that can "
-            f"be reached, or a folder saved by save_pretrained. Offline, the default {PACKAGED} needs no network"
+            f"teacher.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id that "
+            f"can be reached, or a folder saved by save_pretrained. Offline, the default {PACKAGED} needs no network"
         ) from error
     if not tokenizer.is_fast:
         raise UserError(f"teacher.model: {config.model!r} has no fast tokenizer (tokenizer.json), which serving needs")

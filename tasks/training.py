@@ -144,7 +144,9 @@ def precision() -> str:
 
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    fast = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    )
     return "bf16" if fast else "no"
 
 
@@ -182,17 +184,23 @@ def fit(
         torch.manual_seed(recipe.seed * 1_000 + number)
         rng = np.random.default_rng((recipe.seed, number))
         batches = length_grouped(lengths, recipe.batch_size, rng)
-        share = batches[accelerator.process_index :: accelerator.num_processes][: len(batches) // accelerator.num_processes]
+        share = batches[accelerator.process_index :: accelerator.num_processes][
+            : len(batches) // accelerator.num_processes
+        ]
         timer = _Timer()
         mean_loss = _train_epoch(
-            accelerator, model, optimizer, schedule, (collate(train, rows, pad_id) for rows in share), loss, len(share),
+            accelerator,
+            model,
+            optimizer,
+            schedule,
+            (collate(train, rows, pad_id) for rows in share),
+            loss,
+            len(share),
             f"{name} epoch {number}/{recipe.epochs}",
         )
         speed = len(train) / timer.seconds()
         accuracy = _accuracy(model, validation, pad_id)
-        history.append(
-            Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed)
-        )
+        history.append(Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed))
         log.info(
             "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
             name, number, recipe.epochs, mean_loss, accuracy, speed,

@@ -12,7 +12,9 @@ from typing import Any
 from bento.errors import UserError
 
 
-def cut_vocabulary(model: Any, tokenizer_folder: Path, texts: list[Any], *, keep: float, common: int, out: Path) -> None:
+def cut_vocabulary(
+    model: Any, tokenizer_folder: Path, texts: list[Any], *, keep: float, common: int, out: Path
+) -> None:
     """Shrink `model`'s embedding in place and write the tokenizer that goes with it to `out`.
 
     Raises: UserError for tokenizers that are not WordPiece.

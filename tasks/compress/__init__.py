@@ -27,7 +27,8 @@ def check_chain(chain: Sequence[Technique]) -> None:
             origin = "the teacher" if at == 0 else f"compress[{at - 1}] {chain[at - 1].kind!r}"
             remedy = "put 'export' between them" if have == "torch" else "move it in front of 'export'"
             raise ValueError(
-                f"compress[{at}] {technique.kind!r} consumes {technique.consumes}, but {origin} produces {have}; {remedy}"
+                f"compress[{at}] {technique.kind!r} consumes {technique.consumes}, but {origin} produces {have}; "
+                f"{remedy}"
             )
         have = technique.produces
     if have != "onnx":

@@ -66,7 +66,9 @@ class Distil(Section):
         history = fit(
             student,
             tokenize(tokenizer, train.texts, max_tokens=context.max_tokens, targets=targets),
-            tokenize(tokenizer, validation.texts, max_tokens=context.max_tokens, targets=label_targets(validation, labels)),
+            tokenize(
+                tokenizer, validation.texts, max_tokens=context.max_tokens, targets=label_targets(validation, labels)
+            ),
             recipe=Recipe(**{name: getattr(self, name) for name in names}, seed=context.seed),
             pad_id=tokenizer.pad_token_id,
             loss=lambda logits_BC, batch: distillation_loss(

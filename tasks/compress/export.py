@@ -64,7 +64,9 @@ class Export(Section):
             files={path: digest for path, digest in folder_files(out).items() if path != MANIFEST_FILE},
             lineage=lineage | {"fused": fused},
         ).write(out)
-        check_parity(artifact.path, out, list(read_split(context.data.path, "validation").texts[:64]), limit=self.parity)
+        check_parity(
+            artifact.path, out, list(read_split(context.data.path, "validation").texts[:64]), limit=self.parity
+        )
 
 
 def _export(source: Path, out: Path) -> None:

@@ -38,5 +38,7 @@ class PruneVocabulary(Section):
         from transformers import AutoModelForSequenceClassification
 
         model = AutoModelForSequenceClassification.from_pretrained(source)
-        cut_vocabulary(model, source, list(read_split(data, "train").texts), keep=self.keep, common=self.common, out=out)
+        cut_vocabulary(
+            model, source, list(read_split(data, "train").texts), keep=self.keep, common=self.common, out=out
+        )
         model.save_pretrained(out)

@@ -35,7 +35,9 @@ class Quantize(Section):
         return context.step(self, artifact, lambda out, work: self._make(artifact, out))
 
     def _make(self, artifact: Artifact, out: Path) -> None:
-        shutil.copytree(artifact.path, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.onnx", MANIFEST_FILE))
+        shutil.copytree(
+            artifact.path, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.onnx", MANIFEST_FILE)
+        )
         quantize_dynamic_int8(artifact.path / ONNX_FILE, out / ONNX_FILE, per_channel=self.per_channel)
         manifest = Manifest.read(artifact.path)
         manifest.model_copy(

@@ -119,7 +119,7 @@ def _parse_delimited(path: Path, delimiter: str, quoting: Any) -> Table:
     if ragged:
         raise DataError(
             f"{path}: {len(ragged):,} rows do not have the {len(columns)} fields of the header "
-            f"({'; '.join(ragged[:NUM_EXAMPLES])}); put texts that contain {delimiter!r} or line breaks in double quotes"
+            f"({'; '.join(ragged[:NUM_EXAMPLES])}); put texts with {delimiter!r} or line breaks in double quotes"
         )
     return Table(file=path.name, columns=columns, records=records)
 

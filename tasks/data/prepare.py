@@ -19,8 +19,8 @@ from tasks.types import SPLITS
 def prepare(config: DataConfig, out: Path, *, extra: Path | None = None) -> None:
     """Fill the folder `out` with the three splits, the label names and the report.
 
-    `extra` is a CSV or JSON Lines file of rows labelled since the last build. The bytes written depend on the config and the content of
-    the files alone, so the artifact's digest is stable. Raises: DataError with all faults at once.
+    `extra` is a CSV or JSON Lines file of rows labelled since the last build. The bytes written depend on the config
+    and the content of the files alone, so the artifact's digest is stable. Raises: DataError with all faults at once.
     """
     findings = Findings()
     subject = f"data.source {config.source}"

@@ -132,7 +132,7 @@ def _locate_in_folder(folder: Path) -> dict[str, list[Path]]:
     if "train" not in parts:
         raise DataError(
             f"{folder}: looked for a file named train with one of the endings {', '.join(SUFFIXES)}; the folder has "
-            f"{listed(path.name for path in present) or 'no files'}. Rename the training file, or give it as data.source"
+            f"{listed(path.name for path in present) or 'no files'}. Rename the training file, or make it data.source"
         )
     return parts
 
@@ -202,7 +202,7 @@ def _hub_commit(config: DataConfig) -> str:
 
 
 def _cached_commits(config: DataConfig) -> list[str]:
-    """Commits of this data set in the cache, the one read last at the end; layout `ORG___NAME/SUBSET/VERSION/COMMIT`."""
+    """Commits of this data set in the cache (`ORG___NAME/SUBSET/VERSION/COMMIT`), the one written last at the end."""
     import datasets
 
     folder = Path(datasets.config.HF_DATASETS_CACHE) / config.source.replace("/", "___")
@@ -214,9 +214,10 @@ def _cached_commits(config: DataConfig) -> list[str]:
 
 def _unreachable(config: DataConfig, error: Exception) -> DataError:
     offline = " HF_HUB_OFFLINE is set, so only the local cache was tried." if os.environ.get("HF_HUB_OFFLINE") else ""
+    reason = f"{type(error).__name__}: {(str(error).splitlines() or ['no text'])[0]}"
     return DataError(
-        f"data.source {config.source}: there is no file or folder {Path(config.source).absolute()}, and loading it from "
-        f"the Hugging Face hub failed ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no text'})."
-        f"{offline} Check the id and the network, or point to local files: --set data.source=FOLDER, where FOLDER has "
-        f"train and test files (*{', *'.join(SUFFIXES)}); name their columns with data.text and data.label"
+        f"data.source {config.source}: there is no file or folder {Path(config.source).absolute()}, and loading it "
+        f"from the Hugging Face hub failed ({reason}).{offline} Check the id and the network, or point to local files: "
+        f"--set data.source=FOLDER, where FOLDER has train and test files (*{', *'.join(SUFFIXES)}), "
+        "and name their columns with data.text and data.label"
     )

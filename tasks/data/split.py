@@ -4,8 +4,8 @@ A random stratified split is redrawn whenever a row is added, and then yesterday
 Here a row's id, a hash, is read as a number u in [0, 1): below `test` it is tested, above 1 - `validation` it
 validates, else it trains. Every label is hit at about the same rate, so the split is approximately stratified. For
 rare labels that is not enough, and only there is the rule bent: a label with fewer than 5 rows trains with all of
-them, and a label without a validation (or training) row gets the one nearest to it. Such a row can move between training and
-validation, or from training into the test when its label's fifth row arrives; no row ever leaves the test.
+them, and a label without a validation (or training) row gets the one nearest to it. Such a row can move between
+training and validation, or from training into the test when its label's fifth row arrives; no row ever leaves the test.
 Rows that a retrain adds are decided after the source's own, so they move nothing at all.
 """
 

@@ -2,8 +2,8 @@
 
 It is honestly made up, and made not to be trivial: each split has sentence families, distracting remarks and some
 words of its own; neighbouring intents (order, repair, return) share their vocabulary; and there are typos. A bag of
-words therefore does clearly worse than a pretrained encoder. Later periods shift vocabulary (new products), mix (which
-topics are frequent) and meaning (a topic about a new product belongs to another intent), so that yesterday's model loses accuracy.
+words therefore does clearly worse than a pretrained encoder. Later periods shift vocabulary (new products), mix
+(which topics are frequent) and meaning (a topic belongs to another intent), so that yesterday's model loses accuracy.
 """
 
 import csv
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.data.files import Table
-from tasks.data.phrases import CLOSERS, DISTRACTORS, OPENERS, TEST_WORDS, TOPICS, WORDS
+from tasks.data.phrases import TOPICS
+from tasks.data.words import CLOSERS, DISTRACTORS, OPENERS, TEST_WORDS, WORDS
 from tasks.types import SPLITS
 
 NEW_PRODUCTS = (
@@ -37,10 +38,10 @@ new programs are ordered as a right; a lock is only lifted by a new password; an
 
 OLD_PRODUCT_SHARE = 0.1
 MOVED_WEIGHT = 3.0
-DISTRACTOR_SHARE = 0.4
+DISTRACTOR_SHARE = 0.5
 OPENER_SHARE = 0.35
 CLOSER_SHARE = 0.35
-TEST_WORD_SHARE = 0.4
+TEST_WORD_SHARE = 0.5
 TYPO_SHARE = 0.35
 MAX_TRIES_PER_ROW = 50
 
@@ -124,7 +125,7 @@ def _topic_weights(period: int) -> Sequence[float]:
 
 def _message(topic: str, split: str, period: int, rng: np.random.Generator) -> str:
     """One message: perhaps an opener, a distracting remark before or after, the sentence, a closer; perhaps typos."""
-    core = _fill(_pick(getattr(TOPICS[topic], split), rng), split, period, rng)
+    core = _fill(_pick(TOPICS[topic].families[split], rng), split, period, rng)
     pieces = [core]
     if rng.random() < DISTRACTOR_SHARE:
         remark = _fill(_pick(DISTRACTORS[split], rng), split, 0, rng)

@@ -29,7 +29,7 @@ class Decision:
     action: Action
     reason: str
     key: str
-    """Equal for the same champion, window, labels and reference: an action that has this key was taken already."""
+    """Equal for the same action on the same champion, window, labels and reference, which need not be taken twice."""
 
 
 def decide(
@@ -47,7 +47,7 @@ def decide(
     actions: dict[DriftState, Action] = {"no_drift": "none", "mix_only": "correct_prior", "suspect": "audit"}
     action: Action = actions[state] if state != "harm" else "none" if wait > timedelta(0) else "retrain"
     reason = _reason(state, drift, harm, config, wait)
-    key = _key(champion_sha256, drift, harm)
+    key = _key(champion_sha256, drift, harm, action)
     evidence = {"drift": asdict(drift), "harm": asdict(harm), "action": action, "reason": reason, "key": key}
     return Decision(report=DriftReport(state=state, evidence=evidence), action=action, reason=reason, key=key)
 
@@ -67,9 +67,10 @@ def _cooldown(config: MonitorConfig, last_retrain_at: datetime | None, now: date
     return max(timedelta(0), last_retrain_at + timedelta(minutes=config.cooldown_minutes) - now)
 
 
-def _key(champion_sha256: str, drift: DriftEvidence, harm: HarmEvidence) -> str:
+def _key(champion_sha256: str, drift: DriftEvidence, harm: HarmEvidence, action: Action) -> str:
+    """The action is part of it, so that a look which the cooldown held back does not hide the one that may retrain."""
     labels = f"{harm.num_labels}/{harm.num_errors}"
-    parts = (champion_sha256, drift.window_sha256, drift.reference_sha256, labels)
+    parts = (champion_sha256, drift.window_sha256, drift.reference_sha256, labels, action)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

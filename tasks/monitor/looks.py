@@ -19,7 +19,7 @@ looks = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("action", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("key", sa.String(64), nullable=False),  # of champion, window, labels and reference
+    sa.Column("key", sa.String(64), nullable=False),  # of champion, window, labels, reference and action
     sa.Column("evidence", sa.JSON, nullable=False),
     sa.Column("payload", sa.JSON),  # of the event that this look sends, if it sends one
     sa.Column("sent_at", sa.Float),

@@ -25,6 +25,8 @@ from tasks.monitor.window import Window, describe, distinct_rows
 from tasks.store import Step, load_artifact, run_step
 from tasks.types import Artifact
 
+COMPLETE = 0.9
+"""From this share of labelled requests on, which ones are labelled hardly matters."""
 OVERSAMPLE = 5
 """Logged rows that are read for each distinct text that a window may hold."""
 
@@ -131,15 +133,18 @@ def take_window(watched: Watched, encoder: Artifact, config: MonitorConfig) -> W
 def judge_harm(watched: Watched, baseline: Baseline, config: MonitorConfig) -> HarmEvidence:
     """Audited accuracy of this champion from the newest labels.
 
-    Labels that clients volunteer need not be a random sample. So when the randomly drawn ones are enough for a verdict
-    and show no loss beyond the tolerance, they alone are believed.
+    Labels that clients volunteer need not be a random sample. So the randomly drawn ones count alone where they are
+    enough for a verdict, unless nearly all traffic is labelled, when there is nothing to select.
     """
-    rows = [row for row in labelled_rows(watched.name, 0.0) if row["model_sha256"] == watched.sha256]
-    newest = rows[-config.window :]
-    drawn = [row for row in newest if row["audit"]]
-    accuracy = sum(row["true_label"] == row["label"] for row in drawn) / len(drawn) if drawn else 0.0
-    trusted = len(drawn) >= config.min_labels and accuracy >= baseline.accuracy - config.tolerance
-    chosen = drawn if trusted else newest
+    rows = [
+        row
+        for row in read_window(watched.name, 0.0, time.time() + 1, config.window * OVERSAMPLE)
+        if row["model_sha256"] == watched.sha256 and row["arm"] == "champion"
+    ][-config.window :]
+    labelled = [row for row in rows if row["true_label"] is not None]
+    drawn = [row for row in labelled if row["audit"]]
+    complete = len(labelled) >= COMPLETE * len(rows)
+    chosen = labelled if complete or len(drawn) < config.min_labels else drawn
     return audit(
         [row["true_label"] for row in chosen],
         [row["label"] for row in chosen],

@@ -50,7 +50,7 @@ class BootCheck:
 def check_boot(
     package: Package, *, sha256: str, golden: Sequence[Any], latency_p95_ms: float | None, name: str
 ) -> BootCheck:
-    """Start `package` on a free port, alone in a temporary home, and check it. Raises: ReleaseError if it never starts."""
+    """Start `package` on a free port, alone in a temporary home, and check it. Raises: ReleaseError if it never does."""
     expected = Predictor(package.model_path)
     with serving(package, name) as (url, ready_s), httpx.Client(base_url=url, timeout=10) as client:
         checks = {
@@ -98,7 +98,9 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Pa
                 return
         time.sleep(0.05)
     tail = log_path.read_text(encoding="utf-8", errors="replace")[-2000:]
-    raise ReleaseError(f"boot check: the Bento was not ready within {READY_TIMEOUT_S:.0f} s; its log ends with:\n{tail}")
+    raise ReleaseError(
+        f"boot check: the Bento was not ready within {READY_TIMEOUT_S:.0f} s; its log ends with:\n{tail}"
+    )
 
 
 def _identity(client: httpx.Client, sha256: str) -> str:

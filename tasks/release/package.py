@@ -37,7 +37,7 @@ class Package:
 
 
 def build_bento(name: str, model: Path, *, sha256: str) -> Package:
-    """Build, or find again, the Bento of one model folder. Raises: ReleaseError when what was built is not that model."""
+    """Build, or find again, the Bento of one model folder. Raises: ReleaseError when it holds another model."""
     import bentoml
     from bentoml.exceptions import NotFound
 

@@ -70,7 +70,9 @@ def log_data(folder: Path, sha256: str) -> None:
     for split in ("train", "validation", "test"):
         frame = pd.read_parquet(folder / f"{split}.parquet")[["id", "text", "label"]]
         with _quiet():
-            dataset = mlflow.data.from_pandas(frame, source=str(folder / f"{split}.parquet"), name=split, targets="label")
+            dataset = mlflow.data.from_pandas(
+                frame, source=str(folder / f"{split}.parquet"), name=split, targets="label"
+            )
         mlflow.log_input(dataset, context=split)
         mlflow.log_metric(f"num_rows_{split}", len(frame))
     mlflow.set_tag("retort.data_sha256", sha256)
@@ -94,7 +96,9 @@ def log_scores(scores: Mapping[str, Scores]) -> None:
     """`candidate_accuracy`, `teacher_latency_ms_p50`, ...: the same names in every run, so that runs compare."""
     for name in ("teacher", "candidate", "floor"):
         values = scores[name]
-        metrics = {key: value for key, value in asdict(values).items() if isinstance(value, int | float) and value == value}
+        metrics = {
+            key: value for key, value in asdict(values).items() if isinstance(value, int | float) and value == value
+        }
         metrics |= {"accuracy": values.accuracy.value, "macro_f1": values.macro_f1.value}
         metrics |= {"accuracy_low": values.accuracy.low, "accuracy_high": values.accuracy.high}
         mlflow.log_metrics({f"{name}_{key}": float(value) for key, value in metrics.items()})

@@ -91,7 +91,9 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     assert "demo.yaml:12: name is given twice" in fault(tmp_path, GOOD + "name: other\n")
 
 
-@pytest.mark.parametrize(("text", "expected"), [("", "expected keys"), ("- 1\n", "expected keys"), ("a: [1\n", "expected YAML")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", "expected keys"), ("- 1\n", "expected keys"), ("a: [1\n", "expected YAML")]
+)
 def test_what_is_no_config_is_told_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
     found = fault(tmp_path, text)
     assert expected in found

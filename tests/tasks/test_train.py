@@ -21,7 +21,7 @@ def test_a_hub_id_stays_as_it_is() -> None:
 
 def test_a_folder_that_is_no_model_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="could not be loaded .* expected a hub id"):
+    with pytest.raises(UserError, match=r"could not be loaded .* expected a hub id"):
         load_base(TeacherConfig(model=str(tmp_path)), ("a", "b"))
 
 

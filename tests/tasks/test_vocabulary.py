@@ -27,7 +27,11 @@ def test_training_text_is_tokenised_as_before(cut: tuple[BertForSequenceClassifi
 
 def test_embedding_and_tokenizer_agree_in_size(cut: tuple[BertForSequenceClassification, Path]) -> None:
     model, out = cut
-    assert model.get_input_embeddings().num_embeddings == len(AutoTokenizer.from_pretrained(out)) == model.config.vocab_size
+    assert (
+        model.get_input_embeddings().num_embeddings
+        == len(AutoTokenizer.from_pretrained(out))
+        == model.config.vocab_size
+    )
     assert model.config.vocab_size < 5000
 
 

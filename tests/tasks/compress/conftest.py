@@ -8,7 +8,7 @@ import pytest
 from tasks.compress.context import Context
 from tasks.data import DataConfig, fingerprint, prepare
 from tasks.store import run_step
-from tasks.train import find_model, PACKAGED, torch_logits
+from tasks.train import PACKAGED, find_model, torch_logits
 from tasks.types import Artifact
 
 COLOURS = ("red", "green", "blue")

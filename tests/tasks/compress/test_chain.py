@@ -12,7 +12,9 @@ def test_a_whole_chain_is_accepted() -> None:
 
 
 def test_quantize_before_export_names_both_and_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"compress\[1\] 'quantize' consumes onnx, but compress\[0\] 'distil' .* put 'export'"):
+    with pytest.raises(
+        ValueError, match=r"compress\[1\] 'quantize' consumes onnx, but compress\[0\] 'distil' .* put 'export'"
+    ):
         check_chain([Distil(), Quantize()])
 
 

@@ -49,5 +49,8 @@ def test_a_technique_keeps_its_contract(
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         model = AutoModelForSequenceClassification.from_pretrained(step.artifact.path)
-        assert model(**AutoTokenizer.from_pretrained(step.artifact.path)("red", return_tensors="pt")).logits.shape == (1, 3)
+        assert model(**AutoTokenizer.from_pretrained(step.artifact.path)("red", return_tensors="pt")).logits.shape == (
+            1,
+            3,
+        )
     assert remake(technique, given, context, tmp_path, monkeypatch) == step.artifact.sha256

@@ -7,7 +7,9 @@ from tasks.compress.context import Context
 from tasks.compress.distil import distillation_loss, take_layers
 
 
-def reference_loss(student_BC: np.ndarray, teacher_BC: np.ndarray, labels_B: np.ndarray, temperature: float, soft: float) -> float:
+def reference_loss(
+    student_BC: np.ndarray, teacher_BC: np.ndarray, labels_B: np.ndarray, temperature: float, soft: float
+) -> float:
     """Hinton's loss written out in numpy."""
 
     def softmax(x: np.ndarray) -> np.ndarray:
@@ -31,7 +33,9 @@ def test_the_loss_is_hintons() -> None:
 
 def test_the_loss_is_zero_for_the_teachers_own_answers_without_labels() -> None:
     logits = torch.randn(3, 4)
-    assert float(distillation_loss(logits, logits, torch.zeros(3, dtype=torch.long), temperature=2.0, soft=1.0)) == pytest.approx(0, abs=1e-6)
+    assert float(
+        distillation_loss(logits, logits, torch.zeros(3, dtype=torch.long), temperature=2.0, soft=1.0)
+    ) == pytest.approx(0, abs=1e-6)
 
 
 def test_layers_are_copied_in_order(context: Context) -> None:

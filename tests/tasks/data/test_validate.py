@@ -110,7 +110,7 @@ def test_a_single_label_is_an_error(tmp_path):
 
 
 def test_lists_of_labels_are_refused_as_multi_label(check):
-    with pytest.raises(DataError, match="lists of labels. Keep one label a row"):
+    with pytest.raises(DataError, match=r"lists of labels\. Keep one label a row"):
         check(train=[{"text": "both", "label": ["even", "odd"]}])
 
 

@@ -16,7 +16,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def version(number: int) -> Champion:
     return Champion(
-        name="demo", version=str(number), model_sha256=f"{number:064d}", model_path=Path(f"/m/{number}"), bento=f"demo:{number}"
+        name="demo",
+        version=str(number),
+        model_sha256=f"{number:064d}",
+        model_path=Path(f"/m/{number}"),
+        bento=f"demo:{number}",
     )
 
 
