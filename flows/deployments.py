@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from prefect import serve
@@ -68,8 +68,8 @@ def _deployments(path: Path, config: Config, *, from_source: bool = False) -> li
 def _source(flow: Flow[..., Any], module: str, from_source: bool) -> Flow[..., Any]:
     if not from_source:
         return flow
-    loaded: Flow[..., Any] = flow.from_source(source=str(ROOT), entrypoint=f"flows/{module}.py:{module}")
-    return loaded
+    loaded = flow.from_source(source=str(ROOT), entrypoint=f"flows/{module}.py:{module}")
+    return cast(Flow[..., Any], loaded)
 
 
 def _retrain_trigger(path: Path, config: Config) -> DeploymentEventTrigger:

@@ -112,11 +112,7 @@ def read_reference(artifact: Artifact) -> tuple[Reference, Baseline]:
 
 def take_window(watched: Watched, encoder: Artifact, config: MonitorConfig) -> Window:
     """The newest distinct texts that this champion answered."""
-    rows = [
-        row
-        for row in read_window(watched.name, 0.0, time.time() + 1, config.window * OVERSAMPLE)
-        if row["model_sha256"] == watched.sha256 and row["arm"] == "champion"
-    ]
+    rows = _answered(watched, config)
     texts = [_text(row) for row in rows]
     kept = distinct_rows(texts, limit=config.window)
     chosen = [texts[at] for at in kept]
@@ -130,24 +126,27 @@ def take_window(watched: Watched, encoder: Artifact, config: MonitorConfig) -> W
     )
 
 
+def _answered(watched: Watched, config: MonitorConfig) -> list[dict[str, Any]]:
+    """Logged rows that this champion answered, oldest first."""
+    rows = read_window(watched.name, 0.0, time.time() + 1, config.window * OVERSAMPLE)
+    return [row for row in rows if row["model_sha256"] == watched.sha256 and row["arm"] == "champion"]
+
+
 def judge_harm(watched: Watched, baseline: Baseline, config: MonitorConfig) -> HarmEvidence:
     """Audited accuracy of this champion from the newest labels.
 
     Labels that clients volunteer need not be a random sample. So the randomly drawn ones count alone where they are
     enough for a verdict, unless nearly all traffic is labelled, when there is nothing to select.
     """
-    rows = [
-        row
-        for row in read_window(watched.name, 0.0, time.time() + 1, config.window * OVERSAMPLE)
-        if row["model_sha256"] == watched.sha256 and row["arm"] == "champion"
-    ][-config.window :]
-    labelled = [row for row in rows if row["true_label"] is not None]
-    drawn = [row for row in labelled if row["audit"]]
-    complete = len(labelled) >= COMPLETE * len(rows)
-    chosen = labelled if complete or len(drawn) < config.min_labels else drawn
+    recent = _answered(watched, config)[-config.window :]
+    labelled = [row for row in recent if row["true_label"] is not None]
+    if len(labelled) < COMPLETE * len(recent):
+        ever = [row for row in labelled_rows(watched.name, 0.0) if row["model_sha256"] == watched.sha256]
+        drawn = [row for row in ever if row["audit"]]
+        labelled = (drawn if len(drawn) >= config.min_labels else ever)[-config.window :]
     return audit(
-        [row["true_label"] for row in chosen],
-        [row["label"] for row in chosen],
+        [row["true_label"] for row in labelled],
+        [row["label"] for row in labelled],
         known_labels=watched.labels,
         baseline=baseline,
         config=config,

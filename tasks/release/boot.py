@@ -50,7 +50,7 @@ class BootCheck:
 def check_boot(
     package: Package, *, sha256: str, golden: Sequence[Any], latency_p95_ms: float | None, name: str
 ) -> BootCheck:
-    """Start `package` on a free port, alone in a temporary home, and check it. Raises: ReleaseError if it never does."""
+    """Start `package` on a free port, in a temporary home, and check it. Raises: ReleaseError if it never starts."""
     expected = Predictor(package.model_path)
     with serving(package, name) as (url, ready_s), httpx.Client(base_url=url, timeout=10) as client:
         checks = {
