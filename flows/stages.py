@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, cast
+from typing import ParamSpec
 
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -19,20 +19,20 @@ log = logging.getLogger("retort")
 
 
 def stage(name: str, function: Callable[Arguments, Step]) -> Callable[Arguments, Step]:
-    """`function` as a Prefect task. The store keys on content, so Prefect's own cache stays out of it."""
-
-    @task(name=name, task_run_name=name, cache_policy=NO_CACHE)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
-        step = function(*args, **kwargs)
-        log.info(
-            "%s: %s in %.1f s, %s", name, "cached" if step.cached else "made", step.seconds, step.artifact.sha256[:16]
-        )
-        return Completed(name="Cached", data=step) if step.cached else step
+    """`function` as a Prefect task. The store keys on content, so Prefect's own cache and results stay out of it."""
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Step:
-        found: Any = run(*args, **kwargs)
-        step: Any = found.data if isinstance(found, State) else found
-        return cast(Step, step)
+        made: list[Step] = []
+
+        @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+        def run() -> State[None]:
+            made.append(function(*args, **kwargs))
+            return Completed(name="Cached") if made[0].cached else Completed()
+
+        run()
+        how = "cached" if made[0].cached else "made"
+        log.info("%s: %s in %.1f s, %s", name, how, made[0].seconds, made[0].artifact.sha256[:16])
+        return made[0]
 
     return call
 

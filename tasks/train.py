@@ -163,7 +163,7 @@ def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any,
     except (OSError, ValueError) as error:
         raise UserError(
             f"teacher.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id "
-            f"that can be reached, or a folder saved by save_pretrained. Offline, the default {PACKAGED} needs no network"
+            f"that can be reached, or a folder saved by save_pretrained. Offline, {PACKAGED} needs no network"
         ) from error
     if not tokenizer.is_fast:
         raise UserError(f"teacher.model: {config.model!r} has no fast tokenizer (tokenizer.json), which serving needs")

@@ -214,7 +214,7 @@ def _cached_commits(config: DataConfig) -> list[str]:
 
 def _unreachable(config: DataConfig, error: Exception) -> DataError:
     offline = " HF_HUB_OFFLINE is set, so only the local cache was tried." if os.environ.get("HF_HUB_OFFLINE") else ""
-    reason = f"{type(error).__name__}: {(str(error).splitlines() or ['no text'])[0]}"
+    reason = f"{type(error).__name__}: {(str(error).splitlines() or ['no text'])[0][:200]}"
     return DataError(
         f"data.source {config.source}: there is no file or folder {Path(config.source).absolute()}, and loading it "
         f"from the Hugging Face hub failed ({reason}).{offline} Check the id and the network, or point to local files: "
