@@ -134,11 +134,8 @@ def _apply(tree: dict[str, Any], lines: dict[Key, str], override: str) -> None:
     node: Any = tree
     for part, following in itertools.pairwise(key):
         node = _child(node, part, override, [] if isinstance(following, int) else {})
-    if isinstance(node, list):
-        _child(node, key[-1], override, None)
-        node[int(key[-1])] = value
-    else:
-        node[key[-1]] = value
+    _child(node, key[-1], override, None)
+    node[key[-1]] = value
     lines[key] = f"--set {override}"
 
 

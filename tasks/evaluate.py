@@ -63,7 +63,8 @@ def evaluate_champion(*, data: Artifact, folder: Path, sha256: str) -> Step:
 def predict(predictor: Predictor, split: Split, labels: Sequence[str], *, batch_size: int = 1) -> Predictions:
     """Answers of a model folder, its classes put in the order of `labels`.
 
-    One text a run is how the service answers; float models answer the same in larger batches, only sooner. A class that the model does not know has probability 0; one that `labels` does not have is dropped.
+    One text a run is how the service answers; float models answer the same in larger batches, only sooner. A class that
+    the model does not know has probability 0; one that `labels` does not have is dropped.
     """
     own_NC = predictor.predict(list(split.texts), batch_size=batch_size)
     column = {label: at for at, label in enumerate(predictor.labels)}

@@ -37,11 +37,12 @@ class Terminal:
         command = [sys.executable, "-m", "flows.cli", *arguments]
         return subprocess.Popen(command, env=self.environment, cwd=self.home.parent, text=True, **options)
 
-    def run(self, *arguments: str, timeout: float = 400) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
         """The command's exit code, stdout and stderr."""
-        process = self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        out, err = process.communicate(timeout=timeout)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        return subprocess.run(
+            command, env=self.environment, cwd=self.home.parent, text=True, capture_output=True, timeout=timeout
+        )
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         """The command's JSON document; its exit code is checked."""

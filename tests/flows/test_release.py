@@ -1,0 +1,121 @@
+"""Promotion when the champion moves during a build, and without blessings."""
+
+from pathlib import Path
+
+import pytest
+
+from bento.errors import ReleaseError
+from flows import release
+from flows.release import find_entry, promote
+from tasks.release import ledger
+from tasks.release.ledger import Champion
+from tasks.types import GateReport, Outcome, Verdict
+
+
+@pytest.fixture(autouse=True)
+def aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    monkeypatch.delenv("RETORT_DATABASE_URL", raising=False)
+    moved: list[str] = []
+    monkeypatch.setattr(release.tracking, "point_alias", lambda name, version: moved.append(version))
+    return moved
+
+
+def version(number: int) -> Champion:
+    return Champion(
+        name="demo",
+        version=str(number),
+        model_sha256=f"{number:064d}",
+        model_path=Path(f"/m/{number}"),
+        bento=f"demo:{number}",
+    )
+
+
+def bless(entry: Champion) -> Champion:
+    ledger.record(entry, action="bless", who="retort", why="boot check passed", evidence={})
+    return entry
+
+
+def serve(entry: Champion, before: Champion | None) -> None:
+    ledger.swap_champion(entry, expected=before, action="promote", who="other", why="other", evidence={})
+
+
+def report(outcome: Outcome) -> GateReport:
+    return GateReport(verdicts=(Verdict(gate="accuracy", outcome=outcome, observed=0, limit=0, n=1),))
+
+
+def test_without_the_boot_blessing_nothing_is_promoted(aliases: list[str]) -> None:
+    with pytest.raises(ReleaseError, match="boot check"):
+        promote(
+            version(1), expected=None, judge=lambda champion: report("pass"), report=report("pass"), who="a", why="b"
+        )
+    assert ledger.read_champion("demo") is None
+    assert aliases == []
+
+
+def test_a_champion_that_moved_is_gated_against_and_beaten(aliases: list[str]) -> None:
+    serve(version(1), None)
+    serve(version(2), version(1))
+    judged: list[Champion | None] = []
+
+    def judge(champion: Champion | None) -> GateReport:
+        judged.append(champion)
+        return report("pass")
+
+    final = promote(bless(version(3)), expected=version(1), judge=judge, report=report("pass"), who="a", why="b")
+    assert judged == [version(2)]
+    assert final.outcome == "pass"
+    assert ledger.read_champion("demo") == version(3)
+    assert aliases == ["3"]
+
+
+def test_a_champion_that_moved_and_is_better_stays(aliases: list[str]) -> None:
+    serve(version(1), None)
+    serve(version(2), version(1))
+    final = promote(
+        bless(version(3)),
+        expected=version(1),
+        judge=lambda champion: report("fail"),
+        report=report("pass"),
+        who="a",
+        why="b",
+    )
+    assert final.outcome == "fail"
+    assert ledger.read_champion("demo") == version(2)
+    assert aliases == []
+    assert ledger.history("demo")[0]["action"] == "refuse"
+
+
+def test_a_champion_that_keeps_moving_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release.ledger, "swap_champion", lambda *args, **kwargs: False)
+    with pytest.raises(ReleaseError, match="moved 3 times"):
+        promote(
+            bless(version(3)),
+            expected=None,
+            judge=lambda champion: report("pass"),
+            report=report("pass"),
+            who="a",
+            why="b",
+        )
+
+
+def test_two_retrains_cannot_both_promote() -> None:
+    serve(version(1), None)
+    first, second = bless(version(2)), bless(version(3))
+    seen: list[Champion | None] = []
+
+    def worse(champion: Champion | None) -> GateReport:
+        seen.append(champion)
+        return report("fail")
+
+    assert promote(first, expected=version(1), judge=worse, report=report("pass"), who="a", why="b").outcome == "pass"
+    assert promote(second, expected=version(1), judge=worse, report=report("pass"), who="a", why="b").outcome == "fail"
+    assert seen == [version(2)]
+    assert ledger.read_champion("demo") == version(2)
+
+
+def test_only_blessed_versions_can_be_promoted_by_hand() -> None:
+    bless(version(4))
+    assert find_entry("demo", "4") == version(4)
+    with pytest.raises(ReleaseError, match="those are: 4"):
+        find_entry("demo", "5")
