@@ -1,0 +1,106 @@
+"""The drift loop from the outside: HTTP traffic with feedback, one look, an event, a retrain, a new champion."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tasks.data.synthetic import generate
+from tests.flows.conftest import SMOKE, Terminal, free_port, wait_for
+
+pytestmark = pytest.mark.slow
+
+NUM_REQUESTS = 600
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The smoke build, with a monitor that alarms early and a gate that lets little data decide."""
+    tree = yaml.safe_load(SMOKE.read_text(encoding="utf-8")) | {"name": "loop"}
+    tree["monitor"] = {"false_alarm_budget": 0.5, "looks": 1, "tolerance": 0.0, "schedule": "0 0 1 1 *"}
+    tree["gate"]["accuracy"] = {"margin": 0.3}
+    path = tmp_path / "loop.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def deployed(terminal: Terminal, config: Path, built: dict[str, Any]) -> Iterator[Terminal]:
+    """A Prefect server with all flows deployed, and a first champion."""
+    import subprocess
+    import sys
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    served = replace(
+        terminal,
+        more=(
+            ("PREFECT_API_URL", url),
+            ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
+            ("PREFECT_HOME", str(config.parent)),
+        ),
+    )
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    server = subprocess.Popen(
+        command, env=served.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+    )
+    runner = None
+    try:
+        wait_for(f"{url}/health", server)
+        assert served.json("run", str(config))["outcome"] == "promoted"
+        runner = served.start("deploy", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _wait(lambda: len(_deployments(url)) == 3, 60, "three deployments")
+        yield served
+    finally:
+        for process in (runner, server):
+            if process is not None:
+                process.terminate()
+                process.wait(30)
+
+
+def _deployments(url: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.post(f"{url}/deployments/filter", json={}).json()
+    return found
+
+
+def _wait(condition: Any, timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {timeout_s} s"
+        time.sleep(0.5)
+
+
+def test_harm_seen_over_http_ends_in_a_new_champion_that_serves(deployed: Terminal, config: Path) -> None:
+    import numpy as np
+
+    port = free_port()
+    process = deployed.start("serve", "loop", "--port", str(port))
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{url}/readyz", process)
+        before = httpx.get(f"{url}/identity").json()["version"]
+        rows = generate(NUM_REQUESTS, split="train", period=1, rng=np.random.default_rng(3))
+        with httpx.Client(base_url=url) as client:
+            for at, (text, label) in enumerate(rows):
+                client.post("/predict", json={"text": text, "request_id": f"r{at}"}).raise_for_status()
+                body = {"request_id": f"r{at}", "label": label, "new_label": True}
+                client.post("/feedback", json=body).raise_for_status()
+        look = deployed.json("monitor", str(config))
+        assert (look["state"], look["action"]) == ("harm", "retrain")
+        again = deployed.json("monitor", str(config))
+        assert again["action"] == "none", "the cooldown holds a second retrain back"
+        _wait(lambda: httpx.get(f"{url}/identity").json()["version"] != before, 400, "a new champion")
+    finally:
+        process.terminate()
+        process.wait(20)
+    status = deployed.json("status", "loop")[0]
+    assert "audited accuracy" in status["ledger"][0]["why"]
+    assert [row["action"] for row in status["looks"]] == ["none", "retrain"]
+    labelled = Path(status["looks"][1]["payload"]["extra"])
+    assert len([json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]) == NUM_REQUESTS
