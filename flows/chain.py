@@ -1,7 +1,7 @@
 """The chain of stages up to the gate, without Prefect, so that `plan` walks the same one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,17 @@ class Built:
     scores: dict[str, Scores]
 
     @property
+    def techniques(self) -> dict[str, list[str]]:
+        """Evaluated model -> the techniques that made it from the one before."""
+        found: dict[str, list[str]] = {}
+        since: list[str] = []
+        for step in self.steps[4:-1]:
+            since.append(step.name)
+            if step.name in self.scores:
+                found[step.name], since = since, []
+        return found
+
+    @property
     def chain(self) -> list[str]:
         """Names of the evaluated models, the teacher first."""
         return [name for name in self.scores if name not in ("floor", "candidate")]
@@ -49,7 +60,7 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage) -> Built
         seed=config.teacher.seed,
     )
     exported = stage("export_teacher", Export().run)(teacher.artifact, context)
-    steps = [data, teacher, logits, exported]
+    steps = [data, teacher, logits, replace(exported, name="export_teacher")]
     models, artifact = {"teacher": exported.artifact}, teacher.artifact
     for technique in config.compress:
         step = stage(technique.kind, technique.run)(artifact, context)

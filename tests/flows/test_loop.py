@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tasks.data.synthetic import generate
-from tests.flows.conftest import SMOKE, Terminal, free_port, wait_for
+from tests.terminal import SMOKE, Terminal, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 

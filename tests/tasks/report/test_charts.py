@@ -9,7 +9,7 @@ from tests.tasks.report.sample import build_summary
 
 def test_a_step_that_is_the_candidate_is_not_drawn_twice():
     names = [mark.name for mark in charts.marks_of(build_summary())]
-    assert names == ["teacher", "candidate", "floor", "teacher as ONNX", "export"]
+    assert names == ["teacher", "candidate", "floor", "teacher in PyTorch", "export"]
 
 
 def test_a_model_without_a_latency_is_left_out():

@@ -1,4 +1,4 @@
-"""One real build of `configs/smoke.yaml`, shared by the tests that need a champion."""
+"""`retort` as a person runs it."""
 
 import json
 import os
@@ -6,15 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SMOKE = ROOT / "configs" / "smoke.yaml"
 
 
@@ -51,19 +49,6 @@ class Terminal:
         return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="session")
-def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
-    home = tmp_path_factory.mktemp("retort") / "home"
-    return Terminal(home=home)
-
-
-@pytest.fixture(scope="session")
-def built(terminal: Terminal) -> dict[str, Any]:
-    """The summary of the first build."""
-    summary: dict[str, Any] = terminal.json("run", str(SMOKE))
-    return summary
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -81,16 +66,3 @@ def wait_for(url: str, process: "subprocess.Popen[str]", timeout_s: float = 60) 
         except httpx.TransportError:
             time.sleep(0.1)
     raise AssertionError(f"{url} did not answer within {timeout_s} s")
-
-
-@pytest.fixture(scope="session")
-def service(terminal: Terminal, built: dict[str, Any]) -> Iterator[str]:
-    """Base URL of `retort serve smoke`."""
-    port = free_port()
-    process = terminal.start("serve", "smoke", "--port", str(port))
-    try:
-        wait_for(f"http://127.0.0.1:{port}/readyz", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
