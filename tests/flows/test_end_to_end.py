@@ -150,6 +150,21 @@ def test_promotion_and_rollback_under_load_lose_no_request(
     assert versions == {"1", "2"}
 
 
+def test_a_build_that_needs_approval_waits_for_a_person(terminal: Terminal, built: dict[str, Any]) -> None:
+    waiting = terminal.json(
+        "run", str(SMOKE), "--set", "compress.1.threads=3", "--set", "release.approval=require"
+    )  # fmt: skip
+    assert waiting["outcome"] == "awaiting_approval"
+    before = terminal.json("status", "smoke")[0]["champion"]["version"]
+    assert before != waiting["version"]
+    done = terminal.run("promote", "smoke", str(waiting["version"]), "--why", "looked at the report")
+    assert done.returncode == 0, done.stderr
+    after = terminal.json("status", "smoke")[0]
+    assert after["champion"]["version"] == waiting["version"]
+    assert after["ledger"][0]["why"] == "looked at the report"
+    assert terminal.run("promote", "smoke", "99").returncode == 1
+
+
 def _served(service: str, version: str) -> bool:
     for _ in range(100):
         if httpx.get(f"{service}/identity").json()["version"] == version:
