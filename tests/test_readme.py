@@ -13,7 +13,7 @@ from tests.terminal import Terminal
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+LINES = [re.split(r"\s+# ", line)[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 RETORT = [line.removeprefix(".venv/bin/retort ") for line in LINES if line.startswith(".venv/bin/retort ")]
 LONG_RUNNING = ("serve", "deploy")
 
@@ -27,7 +27,7 @@ def test_every_make_target_exists() -> None:
 
 
 def test_every_file_that_is_named_exists() -> None:
-    for path in re.findall(r"configs/\w+\.yaml|tasks/[\w/]+\.py|docs/[\w.]+", README):
+    for path in re.findall(r"configs/\w+\.yaml|tasks/[a-z_/]+\.py|docs/[\w.]+", README):
         assert (ROOT / path).is_file(), path
 
 
