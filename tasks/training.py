@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -182,12 +183,8 @@ def fit(
         if _stalled(history, recipe.patience):
             break
         torch.manual_seed(recipe.seed * 1_000 + number)
-        rng = np.random.default_rng((recipe.seed, number))
-        batches = length_grouped(lengths, recipe.batch_size, rng)
-        share = batches[accelerator.process_index :: accelerator.num_processes][
-            : len(batches) // accelerator.num_processes
-        ]
-        timer = _Timer()
+        share = _epoch_batches(lengths, recipe, number, accelerator)
+        start = time.perf_counter()
         mean_loss = _train_epoch(
             accelerator,
             model,
@@ -198,7 +195,7 @@ def fit(
             len(share),
             f"{name} epoch {number}/{recipe.epochs}",
         )
-        speed = len(train) / timer.seconds()
+        speed = len(train) / (time.perf_counter() - start)
         accuracy = _accuracy(model, validation, pad_id)
         history.append(Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed))
         log.info(
@@ -292,15 +289,11 @@ class _State:
         return history, parts["best"]
 
 
-class _Timer:
-    def __init__(self) -> None:
-        import time
-
-        self._clock = time.perf_counter
-        self._start = self._clock()
-
-    def seconds(self) -> float:
-        return self._clock() - self._start
+def _epoch_batches(lengths: Sequence[int], recipe: Recipe, number: int, accelerator: Any) -> list[list[int]]:
+    """This process's batches of one epoch; each process gets equally many, since they step together."""
+    batches = length_grouped(lengths, recipe.batch_size, np.random.default_rng((recipe.seed, number)))
+    num_each = len(batches) // accelerator.num_processes
+    return batches[accelerator.process_index :: accelerator.num_processes][:num_each]
 
 
 def _parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The service as a real process: start, size, answers, and an orderly end."""
 
+import contextlib
 import json
 import os
 import signal
@@ -64,11 +65,9 @@ def process(model: Path, state: Path) -> Iterator[tuple[subprocess.Popen[bytes],
 def wait_until_ready(url: str, timeout_s: float) -> None:
     started = time.monotonic()
     while time.monotonic() - started < timeout_s:
-        try:
+        with contextlib.suppress(httpx.TransportError):  # not listening yet
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return
-        except httpx.TransportError:
-            pass
         time.sleep(0.05)
     pytest.fail(f"not ready within {timeout_s} s")
 
