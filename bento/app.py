@@ -92,7 +92,7 @@ class Server:
         self.batcher = Batcher(self.metrics, max_batch=settings.max_batch, queue_limit=settings.queue_limit)
         self.log = RequestLog(self.metrics)
         self.draining = False
-        self._claimed: OrderedDict[str, None] = OrderedDict()
+        self._claimed: OrderedDict[str, str] = OrderedDict()
 
     async def start(self) -> None:
         """Load the model and start the threads."""
@@ -124,13 +124,19 @@ class Server:
             raise ApiError(503, "not_ready", self.router.reason, headers={"Retry-After": "1"})
         return self.router.current
 
-    async def claim(self, request_id: str | None) -> str:
-        """A fresh id, or the caller's. Raises: ApiError 409 when that was used before."""
+    async def claim(self, name: str, request_id: str | None, texts: Sequence[Text]) -> str:
+        """A fresh id, or the caller's, under which the same texts may come again, as from a client that tries again.
+
+        Raises: ApiError 409 when other texts to the model `name` had this id before.
+        """
         if request_id is None:
             return uuid4().hex
-        if request_id in self._claimed or await self._is_logged(request_id):
-            raise ApiError(409, "request_id_used", f"request_id {request_id!r} was used before", "request_id")
-        self._claimed[request_id] = None
+        digest = records.texts_sha256([(text, None) if isinstance(text, str) else text for text in texts])
+        known = self._claimed.get(request_id) or await self._logged_sha256(name, request_id)
+        if known not in (None, digest):
+            message = f"request_id {request_id!r} was used before, for other texts; take a new one"
+            raise ApiError(409, "request_id_used", message, "request_id")
+        self._claimed[request_id] = digest
         if len(self._claimed) > MAX_CLAIMED_IDS:
             self._claimed.popitem(last=False)
         return request_id
@@ -139,13 +145,15 @@ class Server:
         """Let a request that failed be tried again under its id."""
         self._claimed.pop(request_id, None)
 
-    async def _is_logged(self, request_id: str) -> bool:
+    async def _logged_sha256(self, name: str, request_id: str) -> str | None:
+        """Digest of the texts that the log has under this id."""
         try:
-            lookup = asyncio.to_thread(records.read_request, request_id)
-            return bool(await asyncio.wait_for(lookup, CLAIM_TIMEOUT_S))
+            lookup = asyncio.to_thread(records.read_request, name, request_id)
+            rows = await asyncio.wait_for(lookup, CLAIM_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - the log's database being away must not fail an answer
             logger.warning("request_id %s is taken as new, since the log cannot be read: %s", request_id, error)
-            return False
+            return None
+        return records.texts_sha256([(row["text"], row["text_pair"]) for row in rows]) if rows else None
 
     async def infer(self, request: Request, champion: Champion, texts: Sequence[Text]) -> Floats:
         """probabilities_NC of `texts`. Raises: ApiError 429 for a full queue, 503 past the deadline."""

@@ -17,9 +17,9 @@ requests = sa.Table(
     "requests",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("request_id", sa.String(64), nullable=False, index=True),
+    sa.Column("name", sa.String(128), nullable=False),  # of the model; each has request ids of its own
+    sa.Column("request_id", sa.String(64), nullable=False),
     sa.Column("item", sa.Integer, nullable=False),  # position in the request's `texts`
-    sa.Column("name", sa.String(128), nullable=False),
     sa.Column("model_sha256", sa.String(64), nullable=False),
     sa.Column("version", sa.String(32), nullable=False),
     sa.Column("arm", sa.String(16), nullable=False),  # champion, challenger or shadow
@@ -30,13 +30,14 @@ requests = sa.Table(
     sa.Column("probabilities", sa.JSON, nullable=False),  # in the order of the model's labels
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("audit", sa.Boolean, nullable=False),  # drawn at random for labelling when it was served
-    sa.UniqueConstraint("request_id", "item"),
+    sa.UniqueConstraint("name", "request_id", "item"),
     sa.Index("requests_by_time", "name", "received_at"),
 )
 
 feedback = sa.Table(
     "feedback",
     metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("request_id", sa.String(64), primary_key=True),
     sa.Column("item", sa.Integer, primary_key=True),
     sa.Column("label", sa.String(256), nullable=False),

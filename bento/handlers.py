@@ -87,7 +87,7 @@ async def _answer(
 ) -> tuple[str, Floats]:
     """Claim the id, infer, log: what /predict and the inference protocol share."""
     started = time.perf_counter()
-    request_id = await server.claim(wanted_id)
+    request_id = await server.claim(champion.identity.name, wanted_id, texts)
     try:
         probabilities_NC = await server.infer(request, champion, texts)
     except BaseException:
@@ -134,21 +134,22 @@ def log_rows(
 async def feedback(server: "Server", request: Request) -> Response:
     """`POST /feedback`."""
     message = parse(FeedbackRequest, decode(await read_body(request)))
-    labels = server.champion().predictor.labels
+    champion = server.champion()
+    labels = champion.predictor.labels
     if message.label not in labels and not message.new_label:
         text = (
             f"expected one of {', '.join(labels)}; got {message.label!r}. For a label that is new, send new_label: true"
         )
         raise ApiError(422, "unknown_label", text, "label")
-    return json_response(await asyncio.to_thread(_store_feedback, server, message))
+    return json_response(await asyncio.to_thread(_store_feedback, server, champion.identity.name, message))
 
 
-def _store_feedback(server: "Server", message: FeedbackRequest) -> dict[str, Any]:
+def _store_feedback(server: "Server", name: str, message: FeedbackRequest) -> dict[str, Any]:
     """Find the item, store its label. The log is flushed before, so an answer's id is known at once."""
     try:
         written = server.log.flush()
-        row = _find_item(records.read_request(message.request_id), message, written)
-        records.add_feedback(message.request_id, row["item"], message.label, time.time())
+        row = _find_item(records.read_request(name, message.request_id), message, written)
+        records.add_feedback(name, message.request_id, row["item"], message.label, time.time())
     except records.DuplicateFeedbackError as error:
         raise ApiError(409, "already_labelled", str(error), "request_id") from error
     except SQLAlchemyError as error:

@@ -6,6 +6,7 @@ that is down is tried again until it is back.
 
 import hashlib
 import itertools
+import json
 import logging
 import threading
 import time
@@ -34,7 +35,7 @@ MAX_INSERT_ROWS = 1_000
 
 
 class DuplicateFeedbackError(RetortError):
-    """This item has its label already."""
+    """This item has another label already."""
 
 
 def drawn_for_audit(request_id: str, item: int, rate: float) -> bool:
@@ -43,15 +44,25 @@ def drawn_for_audit(request_id: str, item: int, rate: float) -> bool:
     return int.from_bytes(digest[:8]) < rate * 2**64
 
 
-def _storable(row: Row) -> Row:
+def texts_sha256(texts: Sequence[tuple[str, str | None]]) -> str:
+    """Digest of a request's texts, each with its second sentence or None, as they are stored."""
+    stored = [[None if part is None else _without_nul(part) for part in text] for text in texts]
+    return hashlib.sha256(json.dumps(stored).encode()).hexdigest()
+
+
+def _without_nul(text: str) -> str:
     """PostgreSQL refuses NUL in text, so it is stored as the replacement character."""
-    return {key: value.replace("\0", "\ufffd") if isinstance(value, str) else value for key, value in row.items()}
+    return text.replace("\0", "\ufffd")
+
+
+def _storable(row: Row) -> Row:
+    return {key: _without_nul(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
 def _insert_rows(engine: sa.Engine, rows: Sequence[Row]) -> int:
     """Insert the rows that are not stored yet and return their number; repeating a write is harmless."""
     insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(database.requests).on_conflict_do_nothing(index_elements=["request_id", "item"])
+    statement = insert(database.requests).on_conflict_do_nothing(index_elements=["name", "request_id", "item"])
     with engine.begin() as connection:
         result = connection.execute(statement, [_storable(row) for row in rows])
     return result.rowcount if result.rowcount >= 0 else len(rows)
@@ -178,7 +189,7 @@ class RequestLog:
 def _joined() -> sa.Select[Any]:
     """Requests with their feedback, if any, as `true_label` and `labelled_at`."""
     requests, feedback = database.requests, database.feedback
-    same_item = sa.and_(feedback.c.request_id == requests.c.request_id, feedback.c.item == requests.c.item)
+    same_item = sa.and_(*(feedback.c[key] == requests.c[key] for key in ("name", "request_id", "item")))
     return sa.select(
         requests, feedback.c.label.label("true_label"), feedback.c.received_at.label("labelled_at")
     ).select_from(requests.outerjoin(feedback, same_item))
@@ -228,19 +239,23 @@ def audit_queue(name: str, limit: int, *, engine: sa.Engine | None = None) -> li
     return _read(statement, engine)
 
 
-def read_request(request_id: str, *, engine: sa.Engine | None = None) -> list[Row]:
-    """All items of one request in order; empty when it is not in the log."""
-    statement = _joined().where(database.requests.c.request_id == request_id).order_by(database.requests.c.item)
-    return _read(statement, engine)
+def read_request(name: str, request_id: str, *, engine: sa.Engine | None = None) -> list[Row]:
+    """All items of one request to `name` in order; empty when it is not in the log."""
+    requests = database.requests
+    statement = _joined().where(requests.c.name == name, requests.c.request_id == request_id)
+    return _read(statement.order_by(requests.c.item), engine)
 
 
 def add_feedback(
-    request_id: str, item: int, label: str, received_at: float, *, engine: sa.Engine | None = None
+    name: str, request_id: str, item: int, label: str, received_at: float, *, engine: sa.Engine | None = None
 ) -> None:
-    """Store what was right for one item. Raises: DuplicateFeedbackError."""
-    row = {"request_id": request_id, "item": item, "label": label, "received_at": received_at}
+    """Store what was right for one item; the same label again changes nothing. Raises: DuplicateFeedbackError."""
+    row = {"name": name, "request_id": request_id, "item": item, "label": label, "received_at": received_at}
     try:
         with (engine or database.engine()).begin() as connection:
             connection.execute(sa.insert(database.feedback), _storable(row))
     except IntegrityError as error:
-        raise DuplicateFeedbackError(f"item {item} of request {request_id} has its label already") from error
+        (known,) = [row for row in read_request(name, request_id, engine=engine) if row["item"] == item]
+        if known["true_label"] != _without_nul(label):
+            message = f"item {item} of request {request_id} has the label {known['true_label']!r} already"
+            raise DuplicateFeedbackError(message) from error

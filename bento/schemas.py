@@ -58,7 +58,8 @@ class PredictRequest(Message):
     texts: Annotated[list[InputText | Pair], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
     """Sentences, or pairs of them as lists of two."""
     request_id: RequestId | None = None
-    """The caller's name for this request, used by /feedback; made here when absent. A used one is a 409."""
+    """The caller's name for this request, used by /feedback; made here when absent. The same texts may come again under
+    it; other texts are a 409."""
     key: Annotated[str, Field(max_length=256)] | None = None
     """Whom the request belongs to, so that the same key keeps getting the same model."""
     return_all: bool = False

@@ -62,8 +62,25 @@ def build(
 def _record_and_release(
     config: Config, built: Built, report: GateReport, champion: Champion | None, result: dict[str, Any], why: str
 ) -> dict[str, Any]:
-    """Log the build to MLflow and, if its gate passed, release it. Returns what changes in the summary."""
-    tags = {"retort.why": why, "retort.candidate_sha256": built.model.sha256}
+    """Log the build to MLflow and, if its gate passed, release it. Returns what changes in the summary.
+
+    A run that was suspended for its approval begins again from the top and finds what it logged before.
+    """
+    tags = {"retort.flow_run_id": str(runtime.flow_run.id)}
+    run_id = tracking.find_run(config.name, tags=tags)
+    if run_id is None:
+        run_id = _log(config, built, report, tags | {"retort.why": why, "retort.candidate_sha256": built.model.sha256})
+    changes: dict[str, Any] = {"mlflow_run_id": run_id}
+    if report.outcome == "pass":
+        changes |= _release(config, built, report, champion, run_id, why)
+    else:
+        changes["outcome"] = "blocked" if report.outcome == "fail" else "inconclusive"
+    tracking.log_outcome(run_id, changes["outcome"], summaries.write_report(result | changes, built))
+    return changes
+
+
+def _log(config: Config, built: Built, report: GateReport, tags: Mapping[str, str]) -> str:
+    """The build's MLflow run with everything up to the gate; its id."""
     with tracking.build_run(config.name, tags=tags) as run_id:
         tracking.log_config(config.model_dump(mode="json"))
         tracking.log_data(built.data.path, built.data.sha256)
@@ -71,14 +88,8 @@ def _record_and_release(
             tracking.log_stage(step)
         tracking.log_scores(built.scores)
         tracking.log_gate(report)
-        changes: dict[str, Any] = {"mlflow_run_id": run_id}
-        if report.outcome == "pass":
-            changes |= _release(config, built, report, champion, run_id, why)
-        else:
-            changes["outcome"] = "blocked" if report.outcome == "fail" else "inconclusive"
-        tracking.log_files([summaries.write_report(result | changes, built)], "report")
-        tracking.log_figures(summaries.figures(result | changes, built))
-    return changes
+        tracking.log_figures(summaries.figures(built))
+    return run_id
 
 
 def _release(

@@ -266,7 +266,7 @@ def audit_import(name: Name, source: Annotated[Path, typer.Argument(metavar="IN.
     from tasks.monitor.audit import import_labels
 
     taken, refused = import_labels(name, source)
-    console.print(f"{taken:,} labels taken, {refused:,} refused (unknown or already labelled)")
+    console.print(f"{taken:,} labels taken, {refused:,} refused (unknown, or labelled otherwise before)")
 
 
 @app.command()

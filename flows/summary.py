@@ -94,7 +94,7 @@ def write_report(summary: Mapping[str, Any], built: "Built") -> Path:
     return write_build_report(details, folder)
 
 
-def figures(summary: Mapping[str, Any], built: "Built") -> dict[str, Any]:
+def figures(built: "Built") -> dict[str, Any]:
     """Figures for MLflow by file name."""
     from tasks.report.figures import confusion_figure, reliability_figure
 

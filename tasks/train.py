@@ -6,6 +6,7 @@ With several GPUs the stage runs itself under `torch.distributed.run`; Accelerat
 import importlib.util
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,7 +179,7 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
     labels = read_labels(data)
     train, validation = read_split(data, "train"), read_split(data, "validation")
     model, tokenizer, source = load_base(config, labels)
-    base = out if _is_main() else work
+    base = out if _is_main() else work / f"rank-{_rank()}"
     if config.vocabulary is not None:
         cut_vocabulary(
             model, Path(source), list(train.texts), keep=config.vocabulary, common=config.common_words, out=base
@@ -202,9 +203,12 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
 
 
 def _is_main() -> bool:
-    import os
+    return _rank() == "0"
 
-    return os.environ.get("RANK", "0") == "0"
+
+def _rank() -> str:
+    """This process's number among those that train together, as `torch.distributed.run` gives it."""
+    return os.environ.get("RANK", "0")
 
 
 def main() -> None:

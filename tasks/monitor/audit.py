@@ -26,20 +26,17 @@ def export_queue(name: str, out: Path) -> int:
 
 
 def import_labels(name: str, source: Path) -> tuple[int, int]:
-    """Store the labels of `source`: how many were taken, and how many refused (unknown request, or labelled before).
+    """Store the labels of `source`: how many were taken, and how many refused (unknown, or labelled otherwise).
 
     The whole file is checked before the first label is stored. Raises: DataError naming the line.
     """
     taken = refused = 0
     for entry in _read(source):
-        known = [
-            row for row in read_request(entry["request_id"]) if row["item"] == entry["item"] and row["name"] == name
-        ]
-        if not known:
+        if all(row["item"] != entry["item"] for row in read_request(name, entry["request_id"])):
             refused += 1
             continue
         try:
-            add_feedback(entry["request_id"], entry["item"], entry["label"], time.time())
+            add_feedback(name, entry["request_id"], entry["item"], entry["label"], time.time())
         except DuplicateFeedbackError:
             refused += 1
         else:

@@ -46,6 +46,18 @@ def build_run(name: str, *, tags: Mapping[str, str]) -> Iterator[str]:
         yield run.info.run_id
 
 
+def find_run(name: str, *, tags: Mapping[str, str]) -> str | None:
+    """Id of the finished run in the experiment `name` that has all these tags."""
+    _connect()
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment is None:
+        return None
+    wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    query = " and ".join(["attributes.status = 'FINISHED'", *wanted])
+    found = MlflowClient().search_runs([experiment.experiment_id], query, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
 def _connect() -> None:
     settings.home().mkdir(parents=True, exist_ok=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -122,10 +134,11 @@ def log_gate(report: GateReport) -> None:
         mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "gate.json")
 
 
-def log_files(paths: Sequence[Path], folder: str) -> None:
-    """Reports and pictures."""
-    for path in paths:
-        mlflow.log_artifact(str(path), folder)
+def log_outcome(run_id: str, outcome: str, report: Path) -> None:
+    """How a build that was logged before ended: a tag, and the HTML report."""
+    client = MlflowClient()
+    client.set_tag(run_id, "retort.outcome", outcome)
+    client.log_artifact(run_id, str(report), "report")
 
 
 def log_figures(figures: Mapping[str, Any]) -> None:
@@ -140,7 +153,7 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
     _connect()
     manifest = Manifest.read(model)
     signature = mlflow.models.ModelSignature.from_dict(_SIGNATURE)
-    with _quiet():
+    with _quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(MODEL_FILE),

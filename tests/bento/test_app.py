@@ -119,15 +119,29 @@ def test_a_body_above_the_limit_is_a_413(client: Client, num_bytes: int) -> None
     assert error(client.post("/predict", content=b" " * num_bytes))[:2] == (413, "body_too_large")
 
 
-def test_a_used_request_id_is_a_409_also_for_the_next_process(
+def test_a_used_request_id_is_a_409_for_other_texts_also_for_the_next_process(
     make_server: Callable[..., Server], client: Client
 ) -> None:
     body = {"text": "card", "request_id": "order-17"}
+    others = [{"text": "refund"}, {"texts": ["card", "card"]}]
     assert client.post("/predict", json=body).json()["request_id"] == "order-17"
-    assert error(client.post("/predict", json=body)) == (409, "request_id_used", "request_id")
+    for other in others:
+        assert error(client.post("/predict", json=other | {"request_id": "order-17"})) == (
+            409, "request_id_used", "request_id",
+        )  # fmt: skip
     client.post("/feedback", json={"request_id": "order-17", "label": "refund"})
     with serving(create_app(make_server())) as next_client:
-        assert next_client.post("/predict", json=body).status_code == 409
+        for other in others:
+            assert next_client.post("/predict", json=other | {"request_id": "order-17"}).status_code == 409
+        assert next_client.post("/predict", json=body).status_code == 200
+
+
+def test_a_client_that_tries_again_gets_the_same_answer_and_one_row(client: Client, server: Server) -> None:
+    body = {"text": "a\0card", "request_id": "order-18"}
+    answers = [client.post("/predict", json=body).json() for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    assert server.log.flush()
+    assert [item["request_id"] for item in client.get("/audit").json()["items"]] == ["order-18"]
 
 
 def test_unknown_paths_and_methods_are_told_apart(client: Client) -> None:
@@ -150,7 +164,10 @@ def test_feedback_right_after_the_answer_is_stored(client: Client) -> None:
         "agrees": predicted == "refund",
     }
     again = client.post("/feedback", json={"request_id": answer["request_id"], "label": "refund"})
-    assert error(again)[:2] == (409, "already_labelled")
+    assert again.json() == stored.json()
+    another = client.post("/feedback", json={"request_id": answer["request_id"], "label": "transfer"})
+    assert error(another)[:2] == (409, "already_labelled")
+    assert "'refund'" in another.json()["error"]["message"]
 
 
 def test_feedback_on_several_texts_names_the_item(client: Client) -> None:

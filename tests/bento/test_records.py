@@ -174,20 +174,29 @@ def test_a_window_is_half_open_of_one_name_and_limited_to_its_newest_rows(log: R
 def test_feedback_joins_its_item_and_is_stored_once(log: RequestLog) -> None:
     log.append([row("a"), row("a", item=1)])
     assert log.flush()
-    add_feedback("a", 1, "transfer", 1500.0)
-    assert [(row["item"], row["true_label"], row["labelled_at"]) for row in read_request("a")] == [
+    add_feedback("tiny", "a", 1, "transfer", 1500.0)
+    add_feedback("tiny", "a", 1, "transfer", 1550.0)
+    assert [(row["item"], row["true_label"], row["labelled_at"]) for row in read_request("tiny", "a")] == [
         (0, None, None),
         (1, "transfer", 1500.0),
     ]
     with pytest.raises(DuplicateFeedbackError, match="item 1 of request a"):
-        add_feedback("a", 1, "refund", 1600.0)
+        add_feedback("tiny", "a", 1, "refund", 1600.0)
     assert [row["item"] for row in labelled_rows("tiny", 1500.0)] == [1]
     assert labelled_rows("tiny", 1500.1) == []
+
+
+def test_two_models_may_be_asked_under_one_request_id(log: RequestLog) -> None:
+    log.append([row("a"), row("a", name="another", label="spam")])
+    assert log.flush()
+    add_feedback("tiny", "a", 0, "transfer", 1500.0)
+    assert [row["true_label"] for row in read_request("tiny", "a")] == ["transfer"]
+    assert [(row["label"], row["true_label"]) for row in read_request("another", "a")] == [("spam", None)]
 
 
 def test_the_audit_queue_is_what_was_drawn_and_has_no_label(log: RequestLog) -> None:
     log.append([row("a", audit=True), row("b"), row("c", audit=True), row("d", audit=True)])
     assert log.flush()
-    add_feedback("a", 0, "refund", 1500.0)
+    add_feedback("tiny", "a", 0, "refund", 1500.0)
     assert [row["request_id"] for row in audit_queue("tiny", 10)] == ["c", "d"]
     assert [row["request_id"] for row in audit_queue("tiny", 1)] == ["c"]

@@ -1,4 +1,4 @@
-"""The drift loop from the outside: HTTP traffic with feedback, one look, an event, a retrain, a new champion."""
+"""Deployed flows from the outside: a person's approval by the form, and the drift loop by HTTP alone."""
 
 import json
 import time
@@ -19,18 +19,18 @@ pytestmark = pytest.mark.slow
 NUM_REQUESTS = 600
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smoke build, with a monitor that alarms early and a gate that lets little data decide."""
     tree = yaml.safe_load(SMOKE.read_text(encoding="utf-8")) | {"name": "loop"}
     tree["monitor"] = {"false_alarm_budget": 0.5, "looks": 1, "tolerance": 0.0, "schedule": "0 0 1 1 *"}
     tree["gate"]["accuracy"] = {"margin": 0.3}
-    path = tmp_path / "loop.yaml"
+    path = tmp_path_factory.mktemp("deployed") / "loop.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def deployed(terminal: Terminal, config: Path, built: dict[str, Any]) -> Iterator[Terminal]:
     """A Prefect server with all flows deployed, and a first champion."""
     import subprocess
@@ -74,6 +74,45 @@ def _wait(condition: Any, timeout_s: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come within {timeout_s} s"
         time.sleep(0.5)
+
+
+def _api(deployed: Terminal) -> str:
+    return dict(deployed.more)["PREFECT_API_URL"]
+
+
+def test_a_suspended_build_promotes_what_a_person_approves_on_its_form(deployed: Terminal) -> None:
+    url = _api(deployed)
+    build = httpx.get(f"{url}/deployments/name/build/loop").json()["id"]
+    overrides = ["release.approval=require", "compress.1.threads=2"]
+    body = {"parameters": {"overrides": overrides}, "state": {"type": "SCHEDULED"}}
+    run = httpx.post(f"{url}/deployments/{build}/create_flow_run", json=body).json()["id"]
+
+    def state() -> str:
+        return str(httpx.get(f"{url}/flow_runs/{run}").json()["state_name"])
+
+    _wait(lambda: state() == "Suspended", 180, "the suspended run")
+    before = deployed.json("status", "loop")[0]
+    assert before["champion"]["version"] == "1"
+    assert before["versions"][0]["aliases"] == ["challenger"]
+    answer = {"approve": True, "approver": "Ada", "comment": "I read the report"}
+    httpx.post(f"{url}/flow_runs/{run}/resume", json={"run_input": answer}).raise_for_status()
+    _wait(lambda: state() == "Completed", 180, "the end of the run")
+    after = deployed.json("status", "loop")[0]
+    assert after["champion"]["version"] == before["versions"][0]["version"]
+    assert (after["ledger"][0]["who"], after["ledger"][0]["why"]) == ("Ada", "by hand: I read the report")
+    assert [row["retort.outcome"] for row in _mlflow_tags(deployed, run)] == ["promoted"], "one run, though begun twice"
+
+
+def _mlflow_tags(deployed: Terminal, flow_run: str) -> list[dict[str, str]]:
+    """Tags of the finished MLflow runs of one flow run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{deployed.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("loop")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.`retort.flow_run_id` = '{flow_run}'")
+    assert all(run.info.status == "FINISHED" for run in found)
+    return [run.data.tags for run in found]
 
 
 def _another_meaning(labels: set[str]) -> dict[str, str]:

@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from bento.errors import UserError
-from tasks.train import PACKAGED, TeacherConfig, find_model, load_base
+from tasks.data import DataConfig, prepare, read_split
+from tasks.train import PACKAGED, TeacherConfig, find_model, launch_distributed, load_base, torch_logits
 
 
 def test_the_default_teacher_needs_no_network() -> None:
@@ -29,3 +31,21 @@ def test_a_fresh_head_has_the_labels_in_order() -> None:
     model, tokenizer, _ = load_base(TeacherConfig(), ("high", "low"))
     assert model.config.id2label == {0: "high", 1: "low"}
     assert tokenizer.is_fast
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_teacher(tmp_path: Path) -> None:
+    data, out, work = (tmp_path / name for name in ("data", "out", "work"))
+    for folder in (data, out, work):
+        folder.mkdir()
+    prepare(DataConfig(source="synthetic", rows=300, max_rows=200), data)
+    config = TeacherConfig(epochs=2, vocabulary=0.999, common_words=0, max_tokens=32, batch_size=8)
+    launch_distributed(config, data, out, work, num_processes=2)
+    history = json.loads((out / "history.json").read_text(encoding="utf-8"))
+    assert [epoch["epoch"] for epoch in history] == [1, 2]
+    assert history[1]["train_loss"] < history[0]["train_loss"]
+    validation = read_split(data, "validation")
+    logits_NC = torch_logits(out, validation, config.max_tokens)
+    labels = sorted(set(read_split(data, "train").labels))
+    right = [labels[best] == label for best, label in zip(logits_NC.argmax(axis=1), validation.labels, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(max(epoch["validation_accuracy"] for epoch in history), abs=0.02)
