@@ -87,6 +87,7 @@ async def _answer(
 ) -> tuple[str, Floats]:
     """Claim the id, infer, log: what /predict and the inference protocol share."""
     started = time.perf_counter()
+    _check_pairs(champion, texts)
     request_id = await server.claim(champion.identity.name, wanted_id, texts)
     try:
         probabilities_NC = await server.infer(request, champion, texts)
@@ -97,6 +98,15 @@ async def _answer(
     common = {"request_id": request_id, "received_at": received_at, "latency_ms": latency_ms}
     server.record(log_rows(champion, texts, probabilities_NC, common, server.settings.audit_rate))
     return request_id, probabilities_NC
+
+
+def _check_pairs(champion: Champion, texts: Sequence[Text]) -> None:
+    """A model that learnt pairs would answer half of one too, and wrongly. Raises: ApiError 422."""
+    pairs = champion.predictor.manifest.pairs
+    if any(isinstance(text, str) is pairs for text in texts):
+        expected, got = ("pairs of sentences", "one") if pairs else ("single sentences", "a pair")
+        remedy = "send 'text' and 'text_pair'" if pairs else "leave 'text_pair' out"
+        raise ApiError(422, "pairs", f"{champion.identity.name} reads {expected}, got {got}; {remedy}", "text_pair")
 
 
 def log_rows(
@@ -210,10 +220,10 @@ def _audit_item(row: records.Row, champion: Champion) -> dict[str, Any]:
 async def identity(server: "Server", _request: Request) -> Response:
     """`GET /identity`."""
     champion = server.champion()
-    predictor = champion.predictor
-    threads = server.settings.threads or predictor.manifest.threads
-    answers = {"labels": predictor.labels, "max_tokens": predictor.manifest.max_tokens, "threads": threads}
-    return json_response(asdict(champion.identity) | answers)
+    manifest = champion.predictor.manifest
+    threads = server.settings.threads or manifest.threads
+    reads = {"labels": manifest.labels, "pairs": manifest.pairs, "max_tokens": manifest.max_tokens}
+    return json_response(asdict(champion.identity) | reads | {"threads": threads})
 
 
 async def livez(_server: "Server", _request: Request) -> Response:

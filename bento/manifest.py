@@ -49,6 +49,8 @@ class Manifest(BaseModel):
     name: str
     labels: tuple[str, ...]
     """Class names in the order of the model's outputs."""
+    pairs: bool = False
+    """Whether an input is a pair of sentences rather than one."""
     max_tokens: int = Field(ge=4, le=8192)
     """Inputs are truncated to this many tokens, special tokens included."""
     threads: int = Field(default=2, ge=1)

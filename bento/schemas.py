@@ -190,6 +190,8 @@ class IdentityResponse(ModelIdentity):
     """The model and what it can answer."""
 
     labels: list[str]
+    pairs: bool
+    """Whether each input is a pair of sentences."""
     max_tokens: int
     threads: int
 

@@ -36,7 +36,7 @@ class Candidate:
     run_id: str
 
 
-@task(name="register", cache_policy=NO_CACHE)
+@task(name="register", task_run_name="register", cache_policy=NO_CACHE)
 def register(candidate: Candidate) -> tracking.Version:
     """The registered version of this model, with the alias `challenger`; found again after a kill."""
     tags = {"retort.model_sha256": candidate.model.sha256, "retort.gate_key": candidate.tags["retort.gate_key"]}
@@ -50,17 +50,17 @@ def register(candidate: Candidate) -> tracking.Version:
         run_id=candidate.run_id,
         tags=candidate.tags,
         description=candidate.description,
-        examples=[text for text in candidate.golden[:2] if isinstance(text, str)] or ["a text"],
+        examples=candidate.golden[:2],
     )
 
 
-@task(name="package", cache_policy=NO_CACHE)
+@task(name="package", task_run_name="package", cache_policy=NO_CACHE)
 def package(name: str, model: Artifact) -> Package:
     """The Bento of this model."""
     return build_bento(name, model.path, sha256=model.sha256)
 
 
-@task(name="boot_check", cache_policy=NO_CACHE)
+@task(name="boot_check", task_run_name="boot_check", cache_policy=NO_CACHE)
 def boot_check(candidate: Candidate, built: Package, entry: Champion) -> BootCheck:
     """Start the Bento, check it, and write the blessing, or the rejection, into the ledger."""
     found = check_boot(

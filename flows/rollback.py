@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from bento.errors import IntegrityError, ReleaseError
-from bento.manifest import folder_sha256
+from bento.manifest import Manifest, folder_sha256
 from tasks.release import ledger, tracking
 from tasks.release.boot import BootCheck, check_boot
 from tasks.release.ledger import Champion
@@ -37,4 +37,5 @@ def _boot(before: Champion) -> BootCheck:
     if not folder.is_dir() or folder_sha256(folder) != before.model_sha256:
         raise IntegrityError(f"{before.bento} at {folder} is gone or altered; build it again with `retort run`")
     package = Package(bento=before.bento, path=folder.parent.parent, model_path=folder)
-    return check_boot(package, sha256=before.model_sha256, golden=PROBES, latency_p95_ms=None, name=before.name)
+    probes = [PROBES] if Manifest.read(folder).pairs else PROBES
+    return check_boot(package, sha256=before.model_sha256, golden=probes, latency_p95_ms=None, name=before.name)

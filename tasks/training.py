@@ -122,9 +122,8 @@ def forward(model: Any, batch: Batch) -> "torch.Tensor":
 def predict_logits(model: Any, rows: Rows, *, pad_id: int, batch_size: int = 64) -> "np.ndarray[Any, Any]":
     """float32 logits_NC of all rows in order, in batches of similar length, in the precision of training."""
     import torch
-    from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = make_accelerator()
     model = accelerator.unwrap_model(model).to(accelerator.device).eval()
     order = sorted(range(len(rows)), key=lambda row: len(rows.token_ids[row]))
     found: list[tuple[list[int], Any]] = []
@@ -137,6 +136,15 @@ def predict_logits(model: Any, rows: Rows, *, pad_id: int, batch_size: int = 64)
     for indices, part in found:
         logits_NC[indices] = part
     return logits_NC
+
+
+def make_accelerator() -> Any:
+    """Device, precision and processes as Accelerate finds them; told of a machine without a GPU, where it would not
+    join several processes."""
+    import torch
+    from accelerate import Accelerator
+
+    return Accelerator(mixed_precision=precision(), cpu=not torch.accelerator.is_available())
 
 
 def precision() -> str:
@@ -168,9 +176,8 @@ def fit(
     lies in `work`, so a killed run goes on from there with the same result.
     """
     import torch
-    from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = make_accelerator()
     torch.manual_seed(recipe.seed)
     lengths = [len(ids) for ids in train.token_ids]
     steps_per_epoch = math.ceil(math.ceil(len(train) / recipe.batch_size) / accelerator.num_processes)
@@ -198,10 +205,11 @@ def fit(
         speed = len(train) / (time.perf_counter() - start)
         accuracy = _accuracy(model, validation, pad_id)
         history.append(Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed))
-        log.info(
-            "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
-            name, number, recipe.epochs, mean_loss, accuracy, speed,
-        )  # fmt: skip
+        if accelerator.is_main_process:
+            log.info(
+                "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
+                name, number, recipe.epochs, mean_loss, accuracy, speed,
+            )  # fmt: skip
         if accuracy >= max(epoch.validation_accuracy for epoch in history):
             best = {key: value.detach().cpu().clone() for key, value in state.model.state_dict().items()}
         if accelerator.is_main_process:

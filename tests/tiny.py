@@ -69,6 +69,7 @@ def write_tiny_model(
     seed: int = 0,
     name: str = "tiny",
     max_tokens: int = 16,
+    pairs: bool = False,
 ) -> Path:
     """Write a complete model folder (tokenizer, config, ONNX graph, manifest) to `folder` and return it."""
     (folder / ONNX_FILE).parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ def write_tiny_model(
         )
     )
     manifest = Manifest(
-        name=name, labels=tuple(labels), max_tokens=max_tokens, threads=1, files=folder_files(folder), lineage={}
+        name=name, labels=tuple(labels), pairs=pairs, max_tokens=max_tokens, threads=1, files=folder_files(folder)
     )
     manifest.write(folder)
     return folder

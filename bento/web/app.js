@@ -63,12 +63,13 @@ async function sendFeedback(requestId, item, label) {
 async function classify(event) {
   event?.preventDefault();
   const text = at("text").value;
-  show("try-error", text.trim() ? null : "Write a text first.");
-  if (!text.trim()) return;
-  const pair = at("pair-field").hidden ? "" : at("text-pair").value;
+  const pair = at("pair-field").hidden ? null : at("text-pair").value;
+  const missing = !text.trim() ? "Write a text first." : pair?.trim() === "" ? "Write the second text too." : null;
+  show("try-error", missing);
+  if (missing) return;
   const started = performance.now();
   try {
-    answer = await call("predict", { text, return_all: true, ...(pair.trim() && { text_pair: pair }) });
+    answer = await call("predict", { text, return_all: true, ...(pair !== null && { text_pair: pair }) });
   } catch (error) {
     show("try-error", error.message);
     return;
@@ -186,6 +187,7 @@ function auditKey(event) {
 
 function showIdentity(model) {
   labels = model.labels;
+  at("pair-field").hidden = !model.pairs;
   at("model-name").textContent = model.name;
   document.title = `${model.name} · Retort`;
   const rows = {
@@ -219,11 +221,6 @@ for (const id of ["text", "text-pair"]) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) classify(event);
   });
 }
-at("pair-toggle").addEventListener("click", () => {
-  const hidden = (at("pair-field").hidden = !at("pair-field").hidden);
-  at("pair-toggle").setAttribute("aria-expanded", String(!hidden));
-  at("pair-toggle").textContent = hidden ? "Add a second text" : "Remove the second text";
-});
 at("more").addEventListener("click", () => { showAll = !showAll; showAnswer(); });
 at("other").addEventListener("submit", (event) => { event.preventDefault(); saveAnswer(at("other-label").value); });
 at("audit-other").addEventListener("submit", (event) => {

@@ -21,6 +21,7 @@ log = logging.getLogger("retort.export")
 
 FUSED_MODEL_TYPES = {"bert": "bert", "roberta": "bert", "xlm-roberta": "bert", "distilbert": "bert", "electra": "bert"}
 """`config.model_type` -> the fusion rules of ONNX Runtime's transformer optimizer that know it."""
+NUM_PARITY_TEXTS = 64
 KEPT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
@@ -44,6 +45,7 @@ class Export(Section):
         return context.step(self, artifact, lambda out, work: self._make(artifact, context, out, work))
 
     def _make(self, artifact: Artifact, context: Context, out: Path, work: Path) -> None:
+        texts = read_split(context.data.path, "validation").texts[:NUM_PARITY_TEXTS]
         raw = work / "raw"
         shutil.rmtree(raw, ignore_errors=True)
         _export(artifact.path, raw)
@@ -59,14 +61,13 @@ class Export(Section):
         Manifest(
             name=context.name,
             labels=read_labels(context.data.path),
+            pairs=not isinstance(texts[0], str),
             max_tokens=context.max_tokens,
             threads=self.threads,
             files={path: digest for path, digest in folder_files(out).items() if path != MANIFEST_FILE},
             lineage=lineage | {"fused": fused},
         ).write(out)
-        check_parity(
-            artifact.path, out, list(read_split(context.data.path, "validation").texts[:64]), limit=self.parity
-        )
+        check_parity(artifact.path, out, list(texts), limit=self.parity)
 
 
 def _export(source: Path, out: Path) -> None:

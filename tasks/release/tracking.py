@@ -22,6 +22,7 @@ from tasks.types import GateReport, Scores
 
 log = logging.getLogger("retort.tracking")
 
+PAIR_COLUMNS = ("text", "text_pair")
 MODEL_FILE = Path(__file__).with_name("mlflow_model.py")
 
 
@@ -148,11 +149,17 @@ def log_figures(figures: Mapping[str, Any]) -> None:
 
 
 def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[str, str], description: str,
-             examples: Sequence[str]) -> Version:  # fmt: skip
-    """Log the model folder as a LoggedModel, register it, and give it the alias `challenger`."""
+             examples: Sequence[Any]) -> Version:  # fmt: skip
+    """Log the model folder as a LoggedModel, register it, and give it the alias `challenger`.
+
+    `examples` are texts, or pairs of them, that the model's page shows as its input.
+    """
+    import pandas as pd
+
     _connect()
     manifest = Manifest.read(model)
-    signature = mlflow.models.ModelSignature.from_dict(_SIGNATURE)
+    signature = mlflow.models.ModelSignature.from_dict(_signature(manifest.pairs))
+    example = pd.DataFrame(examples, columns=PAIR_COLUMNS) if manifest.pairs else list(examples)
     with _quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -163,7 +170,7 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
                 tuple(set(RUNTIME_PACKAGES) & {"numpy", "onnxruntime", "pydantic", "tokenizers"})
             ) + pinned_requirements(("mlflow", "pandas")),
             signature=signature,
-            input_example=list(examples),
+            input_example=example,
             registered_model_name=name,
             metadata={"model_sha256": sha256, "labels": list(manifest.labels)},
         )  # fmt: skip
@@ -176,15 +183,12 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
     return Version(name=name, version=version, model_sha256=sha256, run_id=run_id)
 
 
-_SIGNATURE = {
-    "inputs": json.dumps([{"type": "string", "required": True}]),
-    "outputs": json.dumps(
-        [
-            {"type": "string", "name": "label", "required": True},
-            {"type": "double", "name": "probability", "required": True},
-        ]
-    ),
-}
+def _signature(pairs: bool) -> dict[str, str]:
+    """One column of texts, whatever its name, or the two named ones of pairs; label and probability out."""
+    text = {"type": "string", "required": True}
+    inputs = [text | {"name": name} for name in PAIR_COLUMNS] if pairs else [text]
+    outputs = [{"type": "string", "name": "label"}, {"type": "double", "name": "probability"}]
+    return {"inputs": json.dumps(inputs), "outputs": json.dumps([column | {"required": True} for column in outputs])}
 
 
 @contextlib.contextmanager

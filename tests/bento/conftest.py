@@ -31,6 +31,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model"), labels=LABELS)
 
 
+@pytest.fixture(scope="session")
+def model_of_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder whose inputs are pairs of sentences."""
+    return write_tiny_model(tmp_path_factory.mktemp("pairs"), labels=LABELS, pairs=True)
+
+
 @pytest.fixture
 def make_server(model: Path) -> Callable[..., Server]:
     """Build a server on the tiny model, settings changed by keyword."""

@@ -41,18 +41,32 @@ def test_one_text_is_answered_with_its_label_and_the_identity_of_the_model(clien
 def test_predictions_come_in_the_order_of_the_texts_and_each_is_the_one_for_the_text_alone(
     client: Client, model: Path
 ) -> None:
-    texts = ["card " * length for length in (9, 1, 5, 2, 7)] + ["refund", ["money", "transfer"], "where is my balance"]
+    texts = ["card " * length for length in (9, 1, 5, 2, 7)] + ["refund", "where is my balance"]
     answer = client.post("/predict", json={"texts": texts, "return_all": True}).json()
     predictor = Predictor(model)
     for prediction, text in zip(answer["predictions"], texts, strict=True):
-        alone_C = predictor.predict([tuple(text) if isinstance(text, list) else text])[0]
+        alone_C = predictor.predict([text])[0]
         assert list(prediction["probabilities"].values()) == [float(value) for value in alone_C]
 
 
-def test_a_pair_can_be_given_as_text_and_text_pair(client: Client) -> None:
-    one = client.post("/predict", json={"text": "card", "text_pair": "refund", "return_all": True}).json()
-    many = client.post("/predict", json={"texts": [["card", "refund"]], "return_all": True}).json()
-    assert one["predictions"] == many["predictions"]
+def test_a_pair_can_be_given_as_text_and_text_pair(make_server: Callable[..., Server], model_of_pairs: Path) -> None:
+    with serving(create_app(make_server(model=model_of_pairs))) as client:
+        one = client.post("/predict", json={"text": "card", "text_pair": "refund", "return_all": True}).json()
+        many = client.post("/predict", json={"texts": [["card", "refund"]], "return_all": True}).json()
+        assert one["predictions"] == many["predictions"]
+        assert client.get("/identity").json()["pairs"] is True
+        assert [(item["text"], item["text_pair"]) for item in client.get("/audit").json()["items"]] == [
+            ("card", "refund")
+        ] * 2
+
+
+def test_half_a_pair_and_a_pair_too_many_are_refused(
+    client: Client, make_server: Callable[..., Server], model_of_pairs: Path
+) -> None:
+    assert error(client.post("/predict", json={"text": "card", "text_pair": "refund"})) == (422, "pairs", "text_pair")
+    assert error(client.post("/predict", json={"texts": ["card", ["card", "refund"]]}))[:2] == (422, "pairs")
+    with serving(create_app(make_server(model=model_of_pairs))) as of_pairs:
+        assert error(of_pairs.post("/predict", json={"text": "card"})) == (422, "pairs", "text_pair")
 
 
 @pytest.mark.parametrize(
@@ -200,11 +214,11 @@ def test_a_label_that_is_none_is_a_422(client: Client, label: object) -> None:
 
 
 def test_the_audit_queue_shows_what_was_drawn_until_it_has_a_label(client: Client) -> None:
-    request_id = client.post("/predict", json={"texts": ["card", ["refund", "money"]]}).json()["request_id"]
+    request_id = client.post("/predict", json={"texts": ["card", "refund"]}).json()["request_id"]
     queue = client.get("/audit").json()
     assert [(item["item"], item["text"], item["text_pair"]) for item in queue["items"]] == [
         (0, "card", None),
-        (1, "refund", "money"),
+        (1, "refund", None),
     ]
     assert queue["labels"] == ["card_lost", "refund", "transfer"]
     assert queue["items"][0]["candidates"][0]["label"] == queue["items"][0]["label"]
@@ -296,6 +310,7 @@ def test_identity_names_the_model_and_its_labels(client: Client, model: Path) ->
         "model_sha256": Predictor(model).sha256,
         "bento": "",
         "labels": ["card_lost", "refund", "transfer"],
+        "pairs": False,
         "max_tokens": 16,
         "threads": 1,
     }

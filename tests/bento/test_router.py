@@ -148,6 +148,7 @@ async def test_promotions_under_load_fail_no_request_and_each_answer_fits_its_mo
         for number in range(1, 7):
             await asyncio.to_thread(point_at, models[number % 2], str(number))
             await asyncio.to_thread(wait_for, lambda: version(server.router) == str(number))  # noqa: B023
+        await asyncio.to_thread(wait_for, lambda: answers[-1].json()["model"]["version"] == "6")
         stop.set()
         await asyncio.gather(*clients)
     assert {answer.status_code for answer in answers} == {200}

@@ -48,7 +48,7 @@ def test_the_loop_runs_on_postgresql(terminal_there: Terminal, database_url: str
         service.wait(20)
     look = terminal_there.json("monitor", str(SMOKE))
     assert look["evidence"]["harm"]["num_labels"] == 1
-    with sa.create_engine(database_url).connect() as connection:
+    with sa.create_engine(database_url, poolclass=sa.NullPool).connect() as connection:
         names = set(sa.inspect(connection).get_table_names())
         texts = connection.execute(sa.text("SELECT text FROM requests")).scalars().all()
     assert {"requests", "feedback", "champions", "ledger", "looks"} <= names

@@ -34,13 +34,14 @@ def test_a_fresh_head_has_the_labels_in_order() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_teacher(tmp_path: Path) -> None:
+def test_two_processes_train_one_teacher(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data, out, work = (tmp_path / name for name in ("data", "out", "work"))
     for folder in (data, out, work):
         folder.mkdir()
     prepare(DataConfig(source="synthetic", rows=300, max_rows=200), data)
     config = TeacherConfig(epochs=2, vocabulary=0.999, common_words=0, max_tokens=32, batch_size=8)
     launch_distributed(config, data, out, work, num_processes=2)
+    assert capfd.readouterr().err.count("teacher: epoch 1/2") == 1, "two processes, but one training"
     history = json.loads((out / "history.json").read_text(encoding="utf-8"))
     assert [epoch["epoch"] for epoch in history] == [1, 2]
     assert history[1]["train_loss"] < history[0]["train_loss"]

@@ -1,0 +1,70 @@
+"""What MLflow keeps of a model, and that the generic client gets the answers that the service gives."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+from bento.predictor import Predictor
+from tasks.release import tracking
+from tests.tiny import write_tiny_model
+
+LABELS = ("card_lost", "refund", "transfer")
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def register(model: Path, examples: list[Any]) -> Any:
+    with tracking.build_run("tiny", tags={"retort.flow_run_id": "7"}) as run_id:
+        mlflow.log_param("planted", "yes")
+    version = tracking.register(
+        "tiny", model, sha256="0" * 64, run_id=run_id, tags={"retort.gate": "pass"}, description="", examples=examples
+    )
+    assert version.run_id == run_id
+    return mlflow.pyfunc.load_model("models:/tiny@challenger")
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_registered_model_answers_strings_as_the_predictor_does(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_model(tmp_path / "model", labels=LABELS)
+    registered = register(model, ["my card"])
+    texts = ["my card is lost", "refund"]
+    expected_NC = Predictor(model).predict(texts)
+    for given in (texts, pd.DataFrame({"anything": texts}), pd.Series(texts)):
+        found = registered.predict(given)
+        assert found["label"].tolist() == [LABELS[best] for best in expected_NC.argmax(axis=1)]
+        assert found["probability"].tolist() == pytest.approx(expected_NC.max(axis=1).tolist())
+    assert "type hints" not in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_model_of_pairs_wants_both_columns(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model", labels=LABELS, pairs=True)
+    registered = register(model, [("my card", "refund")])
+    frame = pd.DataFrame({"text": ["card", "money"], "text_pair": ["lost", "refund"]})
+    expected_NC = Predictor(model).predict([("card", "lost"), ("money", "refund")])
+    assert registered.predict(frame)["probability"].tolist() == pytest.approx(expected_NC.max(axis=1).tolist())
+    with pytest.raises(mlflow.exceptions.MlflowException, match="text_pair"):
+        registered.predict(frame[["text"]])
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_finished_run_is_found_by_its_tags_and_its_outcome_is_added(tmp_path: Path) -> None:
+    with tracking.build_run("tiny", tags={"retort.flow_run_id": "7"}) as run_id:
+        assert tracking.find_run("tiny", tags={"retort.flow_run_id": "7"}) is None, "it is not finished yet"
+    assert tracking.find_run("tiny", tags={"retort.flow_run_id": "7"}) == run_id
+    assert tracking.find_run("tiny", tags={"retort.flow_run_id": "8"}) is None
+    assert tracking.find_run("another", tags={"retort.flow_run_id": "7"}) is None
+    report = tmp_path / "report.html"
+    report.write_text("<p>promoted</p>", encoding="utf-8")
+    tracking.log_outcome(run_id, "promoted", report)
+    run = mlflow.MlflowClient().get_run(run_id)
+    assert (run.data.tags["retort.outcome"], run.info.status) == ("promoted", "FINISHED")
