@@ -38,7 +38,7 @@ class Approval(RunInput):
 
 @flow(name="build", flow_run_name=run_name, persist_result=False)
 def build(
-    config: str, overrides: list[str] | None = None, extra: str | None = None, why: str = "by hand"
+    config: str, overrides: list[str] | None = None, extra: str | None = None, why: str = "a build started by hand"
 ) -> dict[str, Any]:
     """Build, gate and release the model of one config; `extra` is a file of newly labelled rows.
 

@@ -99,7 +99,10 @@ def test_a_suspended_build_promotes_what_a_person_approves_on_its_form(deployed:
     _wait(lambda: state() == "Completed", 180, "the end of the run")
     after = deployed.json("status", "loop")[0]
     assert after["champion"]["version"] == before["versions"][0]["version"]
-    assert (after["ledger"][0]["who"], after["ledger"][0]["why"]) == ("Ada", "by hand: I read the report")
+    assert (after["ledger"][0]["who"], after["ledger"][0]["why"]) == (
+        "Ada",
+        "a build started by hand: I read the report",
+    )
     assert [row["retort.outcome"] for row in _mlflow_tags(deployed, run)] == ["promoted"], "one run, though begun twice"
 
 
