@@ -17,7 +17,7 @@ from flows import summary as summaries
 from flows.chain import Built, gate, make_candidate
 from flows.config import Config, load_config
 from flows.release import Candidate, prepare_release, promote
-from flows.stages import quiet_user_errors, run_name, stage
+from flows.stages import prepare_logging, run_name, stage
 from tasks.data import read_split
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
@@ -44,7 +44,7 @@ def build(
 
     Returns the summary that `retort run --json` prints. Raises: UserError for bad input, RetortError otherwise.
     """
-    quiet_user_errors()
+    prepare_logging()
     chosen = load_config(Path(config), overrides)
     champion = ledger.read_champion(chosen.name)
     built = make_candidate(chosen, Path(extra) if extra else None, stage=stage)
@@ -72,16 +72,19 @@ def _record_and_release(
         run_id = _log(config, built, report, tags | {"retort.why": why, "retort.candidate_sha256": built.model.sha256})
     changes: dict[str, Any] = {"mlflow_run_id": run_id}
     if report.outcome == "pass":
-        changes |= _release(config, built, report, champion, run_id, why)
+        changes |= _release(config, built, report, champion, result | changes, why)
     else:
         changes["outcome"] = "blocked" if report.outcome == "fail" else "inconclusive"
-    tracking.log_outcome(run_id, changes["outcome"], summaries.write_report(result | changes, built))
+    final = result | changes
+    tracking.log_outcome(
+        run_id, final["outcome"], summaries.markdown(final, final["outcome"]), summaries.write_report(final, built)
+    )
     return changes
 
 
 def _log(config: Config, built: Built, report: GateReport, tags: Mapping[str, str]) -> str:
     """The build's MLflow run with everything up to the gate; its id."""
-    with tracking.build_run(config.name, tags=tags) as run_id:
+    with tracking.build_run(config.name, tags=tags, started_at=built.steps[0].started_at) as run_id:
         tracking.log_config(config.model_dump(mode="json"))
         tracking.log_data(built.data.path, built.data.sha256)
         for step in built.steps:
@@ -93,13 +96,13 @@ def _log(config: Config, built: Built, report: GateReport, tags: Mapping[str, st
 
 
 def _release(
-    config: Config, built: Built, report: GateReport, champion: Champion | None, run_id: str, why: str
+    config: Config, built: Built, report: GateReport, champion: Champion | None, result: Mapping[str, Any], why: str
 ) -> dict[str, Any]:
     """Register, package, boot-check and, if allowed, promote."""
-    entry, check = prepare_release(_candidate(config, built, report, run_id))
+    entry, check = prepare_release(_candidate(config, built, report, result["mlflow_run_id"]))
     if check is not None and not check.passed:
         return {"outcome": "blocked", "version": entry.version, "bento": entry.bento, "boot": check.evidence()}
-    answer = _approval(config, built, report, champion)
+    answer = _approval(config, report, dict(result) | {"version": entry.version, "bento": entry.bento})
     if answer is None:
         return {"outcome": "awaiting_approval", "version": entry.version, "bento": entry.bento}
     if not answer.approve:
@@ -144,14 +147,14 @@ def _candidate(config: Config, built: Built, report: GateReport, run_id: str) ->
     )
 
 
-def _approval(config: Config, built: Built, report: GateReport, champion: Champion | None) -> Approval | None:
+def _approval(config: Config, report: GateReport, result: Mapping[str, Any]) -> Approval | None:
     """Who promotes: Retort itself, or a person by the form of the suspended run. None outside a deployment."""
     if not _needs_person(config, report):
         return Approval(approve=True, approver="retort", comment="")
     if runtime.deployment.id is None:
         log.info("approval is needed: `retort promote %s VERSION` gives it", config.name)
         return None
-    form = Approval.with_initial_data(description=summaries.markdown(config.name, built.scores, report), approve=False)
+    form = Approval.with_initial_data(description=summaries.markdown(result, "promote it?"), approve=False)
     answer: Approval = suspend_flow_run(
         wait_for_input=form, timeout=int(config.release.timeout_hours * 3600), key="approval"
     )
@@ -182,5 +185,10 @@ def _show(result: Mapping[str, Any]) -> None:
         table=[{"model": name} | scores for name, scores in result["scores"].items()], key=f"{key}-scores",
         description=f"Scores of {result['name']}",
     )  # fmt: skip
-    create_markdown_artifact(summaries.result_markdown(result), key=f"{key}-result")
-    create_link_artifact(Path(result["report"]).as_uri(), key=f"{key}-report", link_text="Report")
+    create_markdown_artifact(
+        summaries.markdown(result, result["outcome"]), key=f"{key}-result", description=f"Result of {result['name']}"
+    )
+    create_link_artifact(
+        Path(result["report"]).as_uri(), key=f"{key}-report", link_text="Report",
+        description=f"Report of {result['name']}",
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from prefect.events.worker import EventsWorker
 from bento import settings
 from bento.errors import UserError
 from flows.config import Config, load_config
-from flows.stages import quiet_user_errors, run_name, stage
+from flows.stages import prepare_logging, run_name, stage
 from tasks.monitor import looks
 from tasks.monitor.decide import Decision, decide, evidence_json
 from tasks.monitor.drift import look
@@ -42,7 +42,7 @@ NUM_PRIOR_LOOKS = 20
 @flow(name="monitor", flow_run_name=run_name, persist_result=False)
 def monitor(config: str, overrides: list[str] | None = None) -> dict[str, Any]:
     """Look once. Returns state, action, reason and evidence. Raises: UserError without a champion."""
-    quiet_user_errors()
+    prepare_logging()
     chosen = load_config(Path(config), overrides)
     champion = read_champion(chosen.name)
     if champion is None:

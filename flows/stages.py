@@ -55,7 +55,8 @@ class _NoTraceback(logging.Filter):
         return True
 
 
-def quiet_user_errors() -> None:
-    """Install the filter on Prefect's run loggers."""
+def prepare_logging() -> None:
+    """Let progress through to the run's page, and keep tracebacks of users' errors off it."""
+    logging.getLogger("retort").setLevel(logging.INFO)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_NoTraceback())

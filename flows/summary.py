@@ -142,28 +142,18 @@ def _details(built: "Built") -> dict[str, Any]:
     }
 
 
-def markdown(name: str, scores: Mapping[str, Scores], report: GateReport) -> str:
-    """The evidence in a few lines, for an approval form."""
-    lines = [
-        f"# {name}: gate {report.outcome}",
-        "",
-        "| model | accuracy | macro-F1 | MB | p50 ms |",
-        "|---|---|---|---|---|",
-    ]
-    for model in ("teacher", "candidate", "floor"):
-        row = scores[model]
+def markdown(result: Mapping[str, Any], heading: str) -> str:
+    """The build in a few lines, for the pages of Prefect and MLflow and for the approval form."""
+    lines = [f"# {result['name']}: {heading}", ""]
+    if result["version"]:
+        lines += [f"Version {result['version']}, Bento `{result['bento']}`, model `{result['model_sha256'][:16]}`.", ""]
+    lines += ["| model | accuracy | 95 % interval | macro-F1 | MB | p50 ms |", "|---|---|---|---|---|---|"]
+    for model, row in result["scores"].items():
+        low, high = row["accuracy_interval"]
         lines.append(
-            f"| {model} | {row.accuracy.value:.4f} | {row.macro_f1.value:.4f} | {row.size_bytes / 1e6:.1f} "
-            f"| {row.latency_ms_p50:.2f} |"
+            f"| {model} | {row['accuracy']:.4f} | {low:.3f}-{high:.3f} | {row['macro_f1']:.4f} "
+            f"| {row['size_bytes'] / 1e6:.1f} | {row['latency_ms_p50']:.2f} |"
         )
-    return "\n".join([*lines, "", *(f"- **{v.gate}**: {v.outcome}. {v.reason}" for v in report.verdicts)])
-
-
-def result_markdown(result: Mapping[str, Any]) -> str:
-    """The outcome of a build in words, for Prefect's page."""
-    lines = [f"# {result['name']}: {result['outcome']}", ""]
-    if result.get("version"):
-        lines.append(f"Version {result['version']}, Bento `{result['bento']}`, model `{result['model_sha256'][:16]}`.")
     return "\n".join([*lines, "", *(f"- **{v['gate']}**: {v['outcome']}. {v['reason']}" for v in result["verdicts"])])
 
 

@@ -47,6 +47,8 @@ class Step:
     name: str
     artifact: Artifact
     cached: bool
+    started_at: float
+    """Seconds since the epoch."""
     seconds: float
 
 
@@ -70,7 +72,7 @@ def _look(name: str, key: str) -> Step:
     folder = store_folder() / record["sha256"] if record else None
     if record is None or folder is None or not folder.is_dir() or folder_sha256(folder) != record["sha256"]:
         raise NotMadeError(name)
-    return Step(name=name, artifact=_artifact(record), cached=True, seconds=0.0)
+    return Step(name=name, artifact=_artifact(record), cached=True, started_at=time.time(), seconds=0.0)
 
 
 def find_step(key: str) -> Artifact | None:
@@ -132,7 +134,7 @@ def run_step(
     source, with all of ours that it imports, is part of the key. `make(out, work)` fills the folder `out`; what it
     leaves in `work` is there again if it is killed and rerun.
     """
-    start = time.perf_counter()
+    started_at, start = time.time(), time.perf_counter()
     key = step_key(name, inputs=inputs, config=config, code=code)
     if _looking.get():
         return _look(name, key)
@@ -143,7 +145,8 @@ def run_step(
         cached = artifact is not None
         if artifact is None:
             artifact = _make(name, key, kind, inputs, make)
-    return Step(name=name, artifact=artifact, cached=cached, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Step(name=name, artifact=artifact, cached=cached, started_at=started_at, seconds=seconds)
 
 
 def step_key(name: str, *, inputs: Sequence[Artifact | str], config: Any, code: str) -> str:

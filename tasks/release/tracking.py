@@ -11,6 +11,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 import bento
 from bento import settings
@@ -22,6 +23,11 @@ from tasks.types import GateReport, Scores
 
 log = logging.getLogger("retort.tracking")
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the experiment's page on its training runs, not on traces of language models."""
+MODEL_DESCRIPTION = (
+    "Text classifier built, gated and registered by Retort. `champion` serves; `challenger` passed its gate last."
+)
 PAIR_COLUMNS = ("text", "text_pair")
 MODEL_FILE = Path(__file__).with_name("mlflow_model.py")
 
@@ -37,14 +43,27 @@ class Version:
 
 
 @contextlib.contextmanager
-def build_run(name: str, *, tags: Mapping[str, str]) -> Iterator[str]:
-    """The parent run of one build in the experiment `name`; yields its id. A raised error marks it failed."""
+def build_run(name: str, *, tags: Mapping[str, str], started_at: float) -> Iterator[str]:
+    """The parent run of one build in the experiment `name`; yields its id. A raised error marks it failed.
+
+    `started_at` is in seconds since the epoch: a run is logged when its build is done, but shows the build's time.
+    """
     _connect()
     experiment = mlflow.get_experiment_by_name(name)
     location = None if _remote() else (settings.home() / "mlartifacts" / name).as_uri()
-    experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(name, location)
-    with mlflow.start_run(experiment_id=experiment_id, run_name=f"build {name}", tags=dict(tags)) as run:
+    experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(name, location, tags=KIND)
+    with mlflow.start_run(run_id=_create_run(experiment_id, f"build {name}", started_at, tags)) as run:
         yield run.info.run_id
+
+
+def _create_run(experiment_id: str, title: str, started_at: float, tags: Mapping[str, str]) -> str:
+    """Id of a new run that began earlier, which `mlflow.start_run` cannot make."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    run = MlflowClient().create_run(
+        experiment_id, start_time=round(started_at * 1e3), tags=resolve_tags(dict(tags)), run_name=title
+    )
+    return str(run.info.run_id)
 
 
 def find_run(name: str, *, tags: Mapping[str, str]) -> str | None:
@@ -94,8 +113,11 @@ def log_data(folder: Path, sha256: str) -> None:
 
 def log_stage(step: Step) -> None:
     """A nested run: the digest, its parents, the seconds, and the training history where there is one."""
+    parent = mlflow.active_run()
     tags = {"retort.sha256": step.artifact.sha256, "retort.cached": str(step.cached).lower(), "retort.stage": step.name}
-    with mlflow.start_run(run_name=step.name, nested=True, tags=tags):
+    tags |= {MLFLOW_PARENT_RUN_ID: parent.info.run_id}
+    run_id = _create_run(parent.info.experiment_id, step.name, step.started_at, tags)
+    with mlflow.start_run(run_id=run_id, nested=True):
         mlflow.log_params({"kind": step.artifact.kind, "parents": ",".join(p[:16] for p in step.artifact.parents)})
         mlflow.log_metric("stage_seconds", step.seconds)
         history = step.artifact.path / "history.json"
@@ -103,6 +125,7 @@ def log_stage(step: Step) -> None:
             for epoch in json.loads(history.read_text(encoding="utf-8")):
                 number = epoch.pop("epoch")
                 mlflow.log_metrics(epoch, step=number)
+    MlflowClient().set_terminated(run_id, end_time=round((step.started_at + step.seconds) * 1e3))
 
 
 def log_scores(scores: Mapping[str, Scores]) -> None:
@@ -135,10 +158,11 @@ def log_gate(report: GateReport) -> None:
         mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "gate.json")
 
 
-def log_outcome(run_id: str, outcome: str, report: Path) -> None:
-    """How a build that was logged before ended: a tag, and the HTML report."""
+def log_outcome(run_id: str, outcome: str, description: str, report: Path) -> None:
+    """How a build that was logged before ended: a tag, the description (Markdown) on its page, and the HTML report."""
     client = MlflowClient()
     client.set_tag(run_id, "retort.outcome", outcome)
+    client.set_tag(run_id, MLFLOW_RUN_NOTE, description)
     client.log_artifact(run_id, str(report), "report")
 
 
@@ -176,6 +200,7 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
         )  # fmt: skip
     client = MlflowClient()
     version = str(info.registered_model_version)
+    client.update_registered_model(name, MODEL_DESCRIPTION)
     client.update_model_version(name, version, description=description)
     for key, value in ({"retort.model_sha256": sha256} | dict(tags)).items():
         client.set_model_version_tag(name, version, key, value)

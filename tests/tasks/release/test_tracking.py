@@ -9,6 +9,8 @@ import pytest
 
 from bento.predictor import Predictor
 from tasks.release import tracking
+from tasks.store import Step
+from tasks.types import Artifact
 from tests.tiny import write_tiny_model
 
 LABELS = ("card_lost", "refund", "transfer")
@@ -21,7 +23,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def register(model: Path, examples: list[Any]) -> Any:
-    with tracking.build_run("tiny", tags={"retort.flow_run_id": "7"}) as run_id:
+    with tracking.build_run("tiny", tags={"retort.flow_run_id": "7"}, started_at=1.8e9) as run_id:
         mlflow.log_param("planted", "yes")
     version = tracking.register(
         "tiny", model, sha256="0" * 64, run_id=run_id, tags={"retort.gate": "pass"}, description="", examples=examples
@@ -58,13 +60,29 @@ def test_a_model_of_pairs_wants_both_columns(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_a_finished_run_is_found_by_its_tags_and_its_outcome_is_added(tmp_path: Path) -> None:
-    with tracking.build_run("tiny", tags={"retort.flow_run_id": "7"}) as run_id:
+    with tracking.build_run("tiny", tags={"retort.flow_run_id": "7"}, started_at=1.8e9) as run_id:
         assert tracking.find_run("tiny", tags={"retort.flow_run_id": "7"}) is None, "it is not finished yet"
     assert tracking.find_run("tiny", tags={"retort.flow_run_id": "7"}) == run_id
     assert tracking.find_run("tiny", tags={"retort.flow_run_id": "8"}) is None
     assert tracking.find_run("another", tags={"retort.flow_run_id": "7"}) is None
     report = tmp_path / "report.html"
     report.write_text("<p>promoted</p>", encoding="utf-8")
-    tracking.log_outcome(run_id, "promoted", report)
+    tracking.log_outcome(run_id, "promoted", "# tiny: promoted", report)
     run = mlflow.MlflowClient().get_run(run_id)
     assert (run.data.tags["retort.outcome"], run.info.status) == ("promoted", "FINISHED")
+    assert (run.data.tags["mlflow.note.content"], run.info.start_time) == ("# tiny: promoted", 1_800_000_000_000)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_stage_is_a_nested_run_with_its_own_time_and_its_training_history(tmp_path: Path) -> None:
+    (tmp_path / "history.json").write_text('[{"epoch": 1, "train_loss": 2.5}, {"epoch": 2, "train_loss": 1.5}]')
+    artifact = Artifact(kind="torch", path=tmp_path, sha256="5" * 64, parents=("6" * 64,), made_by="teacher")
+    step = Step(name="teacher", artifact=artifact, cached=False, started_at=1.8e9, seconds=61.5)
+    with tracking.build_run("tiny", tags={}, started_at=1.8e9) as parent:
+        tracking.log_stage(step)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("tiny")
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+    assert (run.info.status, run.info.end_time - run.info.start_time) == ("FINISHED", 61_500)
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "train_loss")] == [2.5, 1.5]
+    assert run.data.tags["retort.sha256"] == "5" * 64
