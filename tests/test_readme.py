@@ -2,13 +2,15 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.terminal import Terminal
+from tests.terminal import SMOKE, Terminal
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,6 +63,16 @@ def test_every_other_command_runs(line: str, terminal: Terminal, built: dict[str
     done = terminal.run(*words)
     assert done.returncode == 0 or words[0] == "doctor", done.stderr[-2000:]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_python_code_sends_traffic_with_its_labels(service: str, terminal: Terminal, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert terminal.run("synthesize", str(tmp_path / "drifted"), "--period", "1", "--rows", "100").returncode == 0
+    code = code.replace("http://127.0.0.1:3000", service)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
+    look = terminal.json("monitor", str(SMOKE))
+    assert look["evidence"]["harm"]["num_labels"] >= 83, "the labels of a test split of five sixths of 100 rows"
 
 
 @pytest.mark.slow

@@ -87,6 +87,11 @@ def test_a_training_text_that_is_also_tested_is_dropped_from_training(check):
     assert read_report(out)["dropped"] == {"leakage": 2}
 
 
+def test_a_test_that_is_the_training_split_again_is_refused(check):
+    with pytest.raises(DataError, match="largely the same rows"):
+        check(train=rows_of(200, "test"), test=rows_of(200, "test"))
+
+
 def test_no_text_is_in_two_splits(check):
     out = check(train=rows_of(10, "test"), validation=rows_of(5, "train"))
     ids = [set(read_split(out, name).ids) for name in ("train", "validation", "test")]
