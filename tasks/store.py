@@ -208,7 +208,8 @@ def _make(
     root = store_folder()
     work = root / "work" / key
     work.mkdir(parents=True, exist_ok=True)
-    temporary = root / f"{name.replace('/', '-')}-{uuid4().hex[:8]}.tmp"
+    temporary = root / f"{key}.tmp"  # the key's lock is held, so what is there is a killed process's
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         make(temporary, work)

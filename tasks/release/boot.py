@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -76,7 +77,9 @@ def serving(package: Package, name: str) -> Iterator[tuple[str, float]]:
         command = [sys.executable, "-m", "bentoml", "serve", str(package.path), "--host", "127.0.0.1", "-p", str(port)]
         start = time.perf_counter()
         with log_path.open("wb") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=state)
+            process = subprocess.Popen(
+                [*_dying_with_us(), *command], env=environment, stdout=output, stderr=output, cwd=state
+            )
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_until_ready(url, process, log_path)
@@ -88,6 +91,11 @@ def serving(package: Package, name: str) -> Iterator[tuple[str, float]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _dying_with_us() -> list[str]:
+    """Words before a command that end it when this process is killed, where util-linux has them."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Path) -> None:

@@ -132,3 +132,4 @@ def test_killed_writers_leave_nothing_that_is_found(home: Path) -> None:
     made = make_text()
     assert not made.cached
     assert [path.name for path in made.artifact.path.iterdir()] == ["text.txt"]
+    assert not list(settings.store_folder().glob("*.tmp")), "what the killed one left is gone"
