@@ -41,6 +41,20 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, Ints]:
+    """Right-pad B encodings to the longest: input_ids, attention_mask and token_type_ids, each of shape BT."""
+    length = max(len(encoding.ids) for encoding in encodings)
+    ids_BT = np.full((len(encodings), length), pad_id, dtype=np.int64)
+    mask_BT = np.zeros_like(ids_BT)
+    types_BT = np.zeros_like(ids_BT)
+    for row, encoding in enumerate(encodings):
+        num_tokens = len(encoding.ids)
+        ids_BT[row, :num_tokens] = encoding.ids
+        mask_BT[row, :num_tokens] = 1
+        types_BT[row, :num_tokens] = encoding.type_ids
+    return {"input_ids": ids_BT, "attention_mask": mask_BT, "token_type_ids": types_BT}
+
+
 class Predictor:
     """A loaded model folder; thread-safe, since tokenizer and session are."""
 
@@ -66,16 +80,7 @@ class Predictor:
 
     def logits(self, encodings: Sequence[Encoding]) -> Floats:
         """Run one right-padded batch: B encodings -> logits_BC."""
-        length = max(len(encoding.ids) for encoding in encodings)
-        ids_BT = np.full((len(encodings), length), self.pad_id, dtype=np.int64)
-        mask_BT = np.zeros_like(ids_BT)
-        types_BT = np.zeros_like(ids_BT)
-        for row, encoding in enumerate(encodings):
-            num_tokens = len(encoding.ids)
-            ids_BT[row, :num_tokens] = encoding.ids
-            mask_BT[row, :num_tokens] = 1
-            types_BT[row, :num_tokens] = encoding.type_ids
-        feeds = {"input_ids": ids_BT, "attention_mask": mask_BT, "token_type_ids": types_BT}
+        feeds = pad(encodings, self.pad_id)
         outputs: list[Any] = self.session.run(None, {name: feeds[name] for name in self.input_names})
         logits_BC: Floats = outputs[0]
         return logits_BC

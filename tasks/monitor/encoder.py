@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bento.errors import IntegrityError
 from bento.manifest import ONNX_FILE
-from bento.predictor import open_session
+from bento.predictor import open_session, pad
 
 NUM_THREADS = 2
 OUTPUT = "last_hidden_state"
@@ -71,15 +71,8 @@ def embed(folder: Path, texts: Sequence[Any], *, batch_size: int = 32, max_token
 
 def _embed_batch(session: Any, encodings: Sequence[Any]) -> NDArray[np.float32]:
     """Right-pad, run, average over the real tokens, scale to length 1."""
-    length = max(len(encoding.ids) for encoding in encodings)
-    ids_BT = np.zeros((len(encodings), length), dtype=np.int64)
-    mask_BT, types_BT = np.zeros_like(ids_BT), np.zeros_like(ids_BT)
-    for row, encoding in enumerate(encodings):
-        num_tokens = len(encoding.ids)
-        ids_BT[row, :num_tokens] = encoding.ids
-        mask_BT[row, :num_tokens] = 1
-        types_BT[row, :num_tokens] = encoding.type_ids
-    feeds = {"input_ids": ids_BT, "attention_mask": mask_BT, "token_type_ids": types_BT}
+    feeds = pad(encodings, pad_id=0)  # what padding is does not matter, since the mask hides it
+    mask_BT = feeds["attention_mask"]
     (hidden_BTH,) = session.run([OUTPUT], {node.name: feeds[node.name] for node in session.get_inputs()})
     mean_BH = (hidden_BTH * mask_BT[:, :, None]).sum(axis=1) / mask_BT.sum(axis=1, keepdims=True)
     return np.asarray(mean_BH / np.linalg.norm(mean_BH, axis=1, keepdims=True), dtype=np.float32)
