@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bento.errors import UserError
 from flows.chain import make_candidate
-from flows.config import load_config
+from flows.config import Config
 from tasks.evaluate import read_predictions
 from tasks.store import Step
 
@@ -27,9 +26,8 @@ def _row(
     }  # fmt: skip
 
 
-def bench_compress(config: Path) -> dict[str, Any]:
+def bench_compress(chosen: Config) -> dict[str, Any]:
     """Candidate against teacher: latency, throughput, size and accuracy, all from one interleaved evaluation."""
-    chosen = load_config(config)
     built = make_candidate(chosen, None, stage=_plain)
     teacher, candidate, floor = (built.scores[name] for name in ("teacher", "candidate", "floor"))
     faster = teacher.latency_ms_p50 / candidate.latency_ms_p50
@@ -57,7 +55,7 @@ def bench_compress(config: Path) -> dict[str, Any]:
     return {"title": f"Compression of {chosen.name}", "rows": rows, "stages": _stages(built.steps)}
 
 
-def bench_serve(config: Path) -> dict[str, Any]:
+def bench_serve(chosen: Config) -> dict[str, Any]:
     """The champion's Bento, started for this: readiness, memory, and HTTP against the predictor in this process."""
     import httpx
     import psutil
@@ -69,10 +67,9 @@ def bench_serve(config: Path) -> dict[str, Any]:
     from tasks.release.ledger import read_champion
     from tasks.release.package import Package
 
-    chosen = load_config(config)
     champion = read_champion(chosen.name)
     if champion is None:
-        raise UserError(f"bench serve: {chosen.name} has no champion; `retort run {config}` makes one")
+        raise UserError(f"bench serve: {chosen.name} has no champion; `retort run CONFIG` makes one")
     watched = watch(chosen.name, champion.model_path, champion.model_sha256)
     texts = [text for text in read_split(watched.data.path, "test").texts if isinstance(text, str)]
     predictor = Predictor(champion.model_path)
@@ -98,7 +95,7 @@ def bench_serve(config: Path) -> dict[str, Any]:
     return {"title": f"Serving of {chosen.name}", "rows": rows}
 
 
-def bench_drift(config: Path) -> dict[str, Any]:
+def bench_drift(chosen: Config) -> dict[str, Any]:
     """Time of one look, and its answers on synthetic embeddings without and with a shift."""
     from tasks.stats.two_sample import mmd_test
 
@@ -118,7 +115,7 @@ def bench_drift(config: Path) -> dict[str, Any]:
         _row("p without a shift", p_same, ""),
         _row("p with a shift of 0.2", p_moved, "", "without", p_moved / p_same),
     ]
-    return {"title": f"Drift tests, as {load_config(config).name} runs them", "rows": rows}
+    return {"title": f"Drift tests, as {chosen.name} runs them", "rows": rows}
 
 
 def _plain(_name: str, function: Callable[..., Step]) -> Callable[..., Step]:
@@ -140,7 +137,7 @@ def _stages(steps: tuple[Step, ...]) -> list[dict[str, Any]]:
     return [{"name": step.name, "cached": step.cached, "seconds": step.seconds} for step in steps]
 
 
-BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
+BENCHMARKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "compress": bench_compress,
     "serve": bench_serve,
     "drift": bench_drift,

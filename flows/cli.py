@@ -273,15 +273,17 @@ def audit_import(name: Name, source: Annotated[Path, typer.Argument(metavar="IN.
 def bench(
     what: Annotated[str, typer.Argument(metavar="compress|serve|drift")],
     config: Annotated[Path, typer.Option(help="The build to measure")] = Path("configs/quickstart.yaml"),
+    overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """The benchmarks: each prints ratios against a baseline of the same run."""
     from flows.bench import BENCHMARKS
+    from flows.config import load_config
     from flows.show import show_bench
 
     if what not in BENCHMARKS:
         raise UserError(f"bench: expected one of {', '.join(BENCHMARKS)}, got {what!r}")
-    found = BENCHMARKS[what](config)
+    found = BENCHMARKS[what](load_config(config, overrides))
     _print_json(found) if as_json else show_bench(found, console)
 
 

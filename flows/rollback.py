@@ -6,6 +6,7 @@ from prefect import flow
 
 from bento.errors import IntegrityError, ReleaseError
 from bento.manifest import Manifest, folder_sha256
+from flows.stages import prepare_logging
 from tasks.release import ledger, tracking
 from tasks.release.boot import BootCheck, check_boot
 from tasks.release.ledger import Champion
@@ -17,6 +18,7 @@ PROBES = ("a first sentence", "and another, longer one, to see that the model an
 @flow(name="rollback", flow_run_name="rollback {name}", persist_result=False)
 def rollback(name: str, why: str = "by hand", who: str = "retort") -> dict[str, str]:
     """Put the champion before the present one back into service. Raises: ReleaseError."""
+    prepare_logging()
     now, before = ledger.read_champion(name), ledger.previous_champion(name)
     if now is None or before is None:
         raise ReleaseError(f"{name} has no earlier champion to go back to; `retort status {name}` shows its history")

@@ -44,19 +44,28 @@ def run_name() -> str:
     return f"{flow} {Path(config).stem}" if config else flow
 
 
-class _NoTraceback(logging.Filter):
-    """Errors that are the user's to mend are told without Prefect's traceback."""
+class _UserErrors(logging.Filter):
+    """Errors that are the user's to mend: in words on the page of a deployment's run, and once in a terminal, at its
+    end, where the command line tells them."""
+
+    def __init__(self, *, told_at_the_end: bool) -> None:
+        super().__init__()
+        self.told_at_the_end = told_at_the_end
+        self.first_lines: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, RetortError):
+            self.first_lines.add(str(error).splitlines()[0])
             record.exc_info, record.exc_text = None, None
             record.msg, record.args = "%s", (str(error),)
-        return True
+        text = record.getMessage()
+        return not (self.told_at_the_end and any(line in text for line in self.first_lines))
 
 
 def prepare_logging() -> None:
     """Let progress through to the run's page, and keep tracebacks of users' errors off it."""
     logging.getLogger("retort").setLevel(logging.INFO)
+    user_errors = _UserErrors(told_at_the_end=runtime.deployment.id is None)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_NoTraceback())
+        logging.getLogger(name).addFilter(user_errors)
