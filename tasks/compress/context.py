@@ -22,13 +22,17 @@ class Context:
     seed: int
 
     def step(self, technique: Section, artifact: Artifact, make: Callable[[Path, Path], None]) -> Step:
-        """Run one technique as a cached step, keyed by its config, its code and every artifact here."""
+        """Run one technique as a cached step, keyed by its config, its code and every artifact here.
+
+        Only ONNX folders carry the model's name, so a student is found again under another.
+        """
         kind: Kind = technique.produces  # type: ignore[attr-defined]
+        shared = {"max_tokens": self.max_tokens, "seed": self.seed} | ({"name": self.name} if kind == "onnx" else {})
         return run_step(
             technique.kind,  # type: ignore[attr-defined]
             kind=kind,
             inputs=(artifact, self.data, self.teacher, self.teacher_logits),
-            config=technique.model_dump() | {"name": self.name, "max_tokens": self.max_tokens, "seed": self.seed},
+            config=technique.model_dump() | shared,
             code=type(technique).__module__,
             make=make,
         )

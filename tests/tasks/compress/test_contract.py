@@ -1,5 +1,6 @@
 """What every technique must hold: deterministic, input untouched, format honoured, lineage set."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,3 +55,9 @@ def test_a_technique_keeps_its_contract(
             3,
         )
     assert remake(technique, given, context, tmp_path, monkeypatch) == step.artifact.sha256
+
+
+def test_another_name_makes_anew_only_what_carries_it(technique: Any, given: Artifact, context: Context) -> None:
+    technique.run(given, context)
+    again = technique.run(given, replace(context, name="another"))
+    assert again.cached is (technique.produces == "torch")
