@@ -73,8 +73,8 @@ def _score(predictor: Predictor, frame: Any, text: str, text_pair: str | None, s
             )
     pairs = predictor.manifest.pairs
     if pairs is not (text_pair is not None):
-        what = "pairs of sentences: name the second column" if pairs else "single sentences: leave out"
-        raise DataError(f"{source}: {predictor.manifest.name} reads {what} --text-pair")
+        what = "pairs: name the second column with --text-pair" if pairs else "single texts: leave --text-pair out"
+        raise DataError(f"{source}: {predictor.manifest.name} reads {what}")
     first = frame[text].astype(str).tolist()
     texts = list(zip(first, frame[text_pair].astype(str), strict=True)) if text_pair else first
     probabilities_NC = predictor.predict(texts)
