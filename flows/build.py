@@ -51,6 +51,7 @@ def build(
     report = gate(chosen, built, champion)
     result = summaries.summarise(chosen, built, report, champion, command=_command(config, overrides, extra))
     if champion is not None and champion.model_sha256 == built.model.sha256 and report.outcome == "pass":
+        tracking.repair_alias(champion.name, champion.version)
         result |= {"outcome": "promoted", "unchanged": True, **_identity(champion)}
     else:
         result |= _record_and_release(chosen, built, report, champion, result, why)

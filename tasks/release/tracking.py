@@ -274,6 +274,14 @@ def point_alias(name: str, version: str) -> None:
         client.delete_registered_model_alias(name, "challenger")
 
 
+def repair_alias(name: str, version: str) -> None:
+    """Move the alias `champion` where a kill between the pointer's move and the alias's kept it back."""
+    for found in list_versions(name):
+        if found["version"] == version and "champion" not in found["aliases"]:
+            log.warning("the alias champion of %s had not followed to version %s; it does now", name, version)
+            point_alias(name, version)
+
+
 def _shown_uri() -> str:
     """The tracking URI without credentials."""
     return settings.tracking_uri().rsplit("@", 1)[-1]

@@ -86,3 +86,16 @@ def test_a_stage_is_a_nested_run_with_its_own_time_and_its_training_history(tmp_
     assert (run.info.status, run.info.end_time - run.info.start_time) == ("FINISHED", 61_500)
     assert [point.value for point in client.get_metric_history(run.info.run_id, "train_loss")] == [2.5, 1.5]
     assert run.data.tags["retort.sha256"] == "5" * 64
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_alias_that_a_kill_kept_back_follows_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    register(write_tiny_model(tmp_path / "model", labels=LABELS), ["my card"])
+    assert tracking.list_versions("tiny")[0]["aliases"] == ["challenger"]
+    tracking.repair_alias("tiny", "1")
+    assert tracking.list_versions("tiny")[0]["aliases"] == ["champion"]
+    assert "had not followed" in caplog.text
+    caplog.clear()
+    tracking.repair_alias("tiny", "1")
+    tracking.repair_alias("nobody", "1")
+    assert caplog.text == ""
