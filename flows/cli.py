@@ -42,13 +42,21 @@ def main() -> None:
         _fail(error, 2)
     except RetortError as error:
         _fail(error, 1)
+    except Exception as error:
+        _print_failure(f"{type(error).__name__}: {error}")
+        raise
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
-    if "--json" in sys.argv:
-        print(json.dumps({"outcome": "failed", "error": str(error)}))  # noqa: T201
+    _print_failure(str(error))
     errors.print(f"[bold red]error[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
     sys.exit(code)
+
+
+def _print_failure(text: str) -> None:
+    """With --json a document comes in any case."""
+    if "--json" in sys.argv:
+        print(json.dumps({"outcome": "failed", "error": text}))  # noqa: T201
 
 
 def _escape(text: str) -> str:

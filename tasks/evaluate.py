@@ -22,6 +22,7 @@ from tasks.data import read_labels, read_split
 from tasks.floor import fit_floor
 from tasks.stats.bootstrap import accuracy_interval, macro_f1_interval
 from tasks.store import Step, run_step
+from tasks.training import model_inputs
 from tasks.types import Artifact, Interval, Predictions, Scores, Split
 
 Answer = Callable[[Sequence[Any]], Any]
@@ -179,7 +180,7 @@ class _Eager:
             first, second, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
         with torch.inference_mode():
-            return softmax(self.model(**inputs).logits.numpy())
+            return softmax(self.model(**model_inputs(self.model, inputs)).logits.numpy())
 
 
 def _sample(test: Split, seed: int) -> list[Any]:

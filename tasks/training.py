@@ -6,11 +6,12 @@ Shapes: B batch, T tokens, C classes.
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,9 +115,15 @@ def collate(rows: Rows, indices: Sequence[int], pad_id: int) -> Batch:
 
 def forward(model: Any, batch: Batch) -> "torch.Tensor":
     """logits_BC of a sequence classification model."""
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    logits_BC: torch.Tensor = model(**{name: batch[name] for name in names if name in batch}).logits
+    logits_BC: torch.Tensor = model(**model_inputs(model, batch)).logits
     return logits_BC
+
+
+def model_inputs(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `batch` the model takes: a tokenizer may give token types to a model that has none (DistilBERT)."""
+    taken = inspect.signature(getattr(model, "module", model).forward).parameters
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {name: batch[name] for name in names if name in batch and name in taken}
 
 
 def predict_logits(model: Any, rows: Rows, *, pad_id: int, batch_size: int = 64) -> "np.ndarray[Any, Any]":

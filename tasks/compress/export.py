@@ -15,6 +15,7 @@ from bento.predictor import Predictor
 from tasks.compress.context import Context
 from tasks.data import read_labels, read_split
 from tasks.store import Step
+from tasks.training import model_inputs
 from tasks.types import Artifact, Section
 
 log = logging.getLogger("retort.export")
@@ -123,7 +124,7 @@ def check_parity(torch_folder: Path, onnx_folder: Path, texts: list[Any], *, lim
         first, second, padding=True, truncation=True, max_length=predictor.manifest.max_tokens, return_tensors="pt"
     )
     with torch.inference_mode():
-        expected_NC = model(**inputs).logits.numpy()
+        expected_NC = model(**model_inputs(model, inputs)).logits.numpy()
     difference = float(np.abs(predictor.predict_logits(texts) - expected_NC).max() / expected_NC.std())
     if not difference <= limit:
         raise RetortError(

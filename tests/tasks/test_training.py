@@ -119,3 +119,10 @@ def test_padding_goes_to_the_longest_of_the_batch() -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
     assert batch["token_type_ids"].tolist() == [[0, 1, 0], [0, 0, 1]]
     assert batch["label"].tolist() == [0, 1]
+
+
+def test_a_model_without_token_types_is_not_given_them() -> None:
+    batch = collate(rows(4, 1), [0, 1, 2, 3], pad_id=0)
+    plain_BC = training.forward(Bag().eval(), batch)
+    with_types_BC = training.forward(Bag().eval(), batch | {"token_type_ids": torch.zeros_like(batch["input_ids"])})
+    assert torch.equal(plain_BC, with_types_BC)

@@ -21,7 +21,7 @@ from tests.tiny import write_tiny_model
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("default"),  # BentoML uses what pathspec and pydantic have deprecated
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # BentoML uses what pathspec and pydantic have deprecated
 ]
 
 GOLDEN = ("my card is lost", "refund please", "where is my balance")
