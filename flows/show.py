@@ -27,14 +27,17 @@ def number(value: Any, pattern: str = "{:.4g}") -> str:
     return "-" if value is None else pattern.format(value)
 
 
-def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
-    """A table that fits a terminal of 80 columns: `right` names the columns of numbers; only the last one wraps."""
+def _table(title: str, *columns: str, right: Sequence[str] = (), wrap: Sequence[str] | None = None) -> Table:
+    """A table that fits a terminal of 80 columns: `right` names those of numbers, `wrap` those that may wrap, which is
+    the last one unless said."""
     table = Table(
         title=title or None, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD,
         collapse_padding=True, pad_edge=False,
     )  # fmt: skip
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column != columns[-1])
+        table.add_column(
+            column, justify="right" if column in right else "left", no_wrap=column not in (wrap or columns[-1:])
+        )
     return table
 
 
@@ -139,8 +142,9 @@ def show_status(found: Sequence[Mapping[str, Any]], console: Console) -> None:
 def show_bench(found: Mapping[str, Any], console: Console) -> None:
     """Figures with their baseline, ratio and target."""
     table = _table(
-        found["title"], "metric", "value", "unit", "against", "ratio", "target", "met", right=["value", "ratio"]
-    )
+        found["title"], "metric", "value", "unit", "against", "ratio", "target", "met",
+        right=["value", "ratio"], wrap=["metric", "against"],
+    )  # fmt: skip
     for row in found["rows"]:
         met = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "-"}[row["met"]]
         table.add_row(
