@@ -6,8 +6,10 @@ only supervises, never imports ONNX Runtime.
 """
 
 import asyncio
+import ctypes
 import logging
 import signal
+import sys
 from contextlib import AsyncExitStack
 from functools import cache
 from types import FrameType
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from bento.app import Server
+
+
+PR_SET_PDEATHSIG = 1
+"""From Linux' <sys/prctl.h>."""
 
 
 def bento_tag() -> str:
@@ -72,6 +78,17 @@ def drain_at_sigterm(delay_s: float) -> None:
     signal.signal(signal.SIGTERM, drain)
 
 
+def end_with_supervisor() -> None:
+    """Have the kernel send SIGTERM when the supervising process dies, however it dies.
+
+    A worker that outlives a killed supervisor would hold the port, and the next start would fail. Linux only.
+    """
+    from bentoml._internal.context import server_context
+
+    if sys.platform == "linux" and server_context.worker_index is not None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @bentoml.service(
     name="retort",
     workers=1,
@@ -93,6 +110,7 @@ class Retort:
         logging.getLogger("bento").setLevel(logging.INFO)
         await self.lifetime.enter_async_context(own_app().router.lifespan_context(own_app()))
         drain_at_sigterm(server().settings.drain_ms / 1000)
+        end_with_supervisor()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:

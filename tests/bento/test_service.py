@@ -117,3 +117,24 @@ def test_a_real_process_starts_answers_stays_small_and_ends_without_a_failed_req
     with database.engine().connect() as connection:
         num_rows = connection.scalar(sa.select(sa.func.count()).select_from(database.requests))
     assert num_rows == sum(answered)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="expected Linux, whose kernel tells a worker of its parent's death")
+def test_a_killed_supervisor_takes_its_worker_along_and_frees_the_port(
+    process: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    supervisor, url = process
+    wait_until_ready(url, 30)
+    workers = psutil.Process(supervisor.pid).children(recursive=True)
+    os.kill(supervisor.pid, signal.SIGKILL)
+    supervisor.wait()
+    try:
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", int(url.rpartition(":")[2])))
+    finally:
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
