@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
 
 from tasks.data.synthetic import generate
 from tests.terminal import SMOKE, Terminal, free_port, wait_for
@@ -55,18 +56,14 @@ def deployed(terminal: Terminal, config: Path, built: dict[str, Any]) -> Iterato
         wait_for(f"{url}/health", server)
         assert served.json("run", str(config))["outcome"] == "promoted"
         runner = served.start("deploy", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _wait(lambda: len(_deployments(url)) == 3, 60, "three deployments")
+        with SyncPrefectClient(url) as prefect:
+            _wait(lambda: len(prefect.read_deployments()) == 3, 60, "three deployments")
         yield served
     finally:
         for process in (runner, server):
             if process is not None:
                 process.terminate()
                 process.wait(30)
-
-
-def _deployments(url: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = httpx.post(f"{url}/deployments/filter", json={}).json()
-    return found
 
 
 def _wait(condition: Any, timeout_s: float, what: str) -> None:
@@ -81,29 +78,26 @@ def _api(deployed: Terminal) -> str:
 
 
 def test_a_suspended_build_promotes_what_a_person_approves_on_its_form(deployed: Terminal) -> None:
-    url = _api(deployed)
-    build = httpx.get(f"{url}/deployments/name/build/loop").json()["id"]
-    overrides = ["release.approval=require", "compress.1.threads=2"]
-    body = {"parameters": {"overrides": overrides}, "state": {"type": "SCHEDULED"}}
-    run = httpx.post(f"{url}/deployments/{build}/create_flow_run", json=body).json()["id"]
-
-    def state() -> str:
-        return str(httpx.get(f"{url}/flow_runs/{run}").json()["state_name"])
-
-    _wait(lambda: state() == "Suspended", 180, "the suspended run")
-    before = deployed.json("status", "loop")[0]
-    assert before["champion"]["version"] == "1"
-    assert before["versions"][0]["aliases"] == ["challenger"]
-    answer = {"approve": True, "approver": "Ada", "comment": "I read the report"}
-    httpx.post(f"{url}/flow_runs/{run}/resume", json={"run_input": answer}).raise_for_status()
-    _wait(lambda: state() == "Completed", 180, "the end of the run")
-    after = deployed.json("status", "loop")[0]
-    assert after["champion"]["version"] == before["versions"][0]["version"]
-    assert (after["ledger"][0]["who"], after["ledger"][0]["why"]) == (
-        "Ada",
-        "a build started by hand: I read the report",
-    )
-    assert [row["retort.outcome"] for row in _mlflow_tags(deployed, run)] == ["promoted"], "one run, though begun twice"
+    with SyncPrefectClient(_api(deployed)) as prefect:  # asks again when the server, its SQLite busy, answers 503
+        build = prefect.read_deployment_by_name("build/loop").id
+        overrides = ["release.approval=require", "compress.1.threads=2"]
+        run = prefect.create_flow_run_from_deployment(build, parameters={"overrides": overrides}).id
+        _wait(lambda: prefect.read_flow_run(run).state_name == "Suspended", 180, "the suspended run")
+        before = deployed.json("status", "loop")[0]
+        assert before["champion"]["version"] == "1"
+        assert before["versions"][0]["aliases"] == ["challenger"]
+        answer = {"approve": True, "approver": "Ada", "comment": "I read the report"}
+        prefect.resume_flow_run(run, run_input=answer)
+        _wait(lambda: prefect.read_flow_run(run).state_name == "Completed", 180, "the end of the run")
+        after = deployed.json("status", "loop")[0]
+        assert after["champion"]["version"] == before["versions"][0]["version"]
+        assert (after["ledger"][0]["who"], after["ledger"][0]["why"]) == (
+            "Ada",
+            "a build started by hand: I read the report",
+        )
+        assert [row["retort.outcome"] for row in _mlflow_tags(deployed, str(run))] == ["promoted"], (
+            "one run, though begun twice"
+        )
 
 
 def _mlflow_tags(deployed: Terminal, flow_run: str) -> list[dict[str, str]]:
