@@ -8,7 +8,7 @@ A model folder has the layout that `optimum.onnxruntime` and Transformers.js loa
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,6 +55,10 @@ class Manifest(BaseModel):
     """Inputs are truncated to this many tokens, special tokens included."""
     threads: int = Field(default=2, ge=1)
     """ONNX Runtime intra-op threads that the measured latencies hold for."""
+    pad_multiple: int = Field(default=1, ge=1, le=512)
+    """Inputs are padded to a multiple of this many tokens."""
+    graph_level: Literal["basic", "extended", "all"] = "all"
+    """How far ONNX Runtime optimises the graph when it loads it."""
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by this before the softmax (calibration)."""
     files: dict[str, str]

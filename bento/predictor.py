@@ -32,18 +32,30 @@ def softmax(logits_BC: Floats, temperature: float = 1.0) -> Floats:
     return probabilities_BC
 
 
-def open_session(path: Path, threads: int) -> ort.InferenceSession:
+GRAPH_LEVELS = {
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+def open_session(path: Path, threads: int, graph_level: str = "all") -> ort.InferenceSession:
     """An ONNX Runtime CPU session with its threads set, since the default takes every core of the host."""
     options = ort.SessionOptions()
+    options.graph_optimization_level = GRAPH_LEVELS[graph_level]
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, Ints]:
-    """Right-pad B encodings to the longest: input_ids, attention_mask and token_type_ids, each of shape BT."""
-    length = max(len(encoding.ids) for encoding in encodings)
+def pad(encodings: Sequence[Encoding], pad_id: int, *, multiple: int = 1, limit: int = 0) -> dict[str, Ints]:
+    """Right-pad B encodings to the longest: input_ids, attention_mask and token_type_ids, each of shape BT.
+
+    T is rounded up to a `multiple`, though not beyond `limit`, which is as long as an encoding can be.
+    """
+    longest = max(len(encoding.ids) for encoding in encodings)
+    length = max(longest, min(-(-longest // multiple) * multiple, limit or longest))
     ids_BT = np.full((len(encodings), length), pad_id, dtype=np.int64)
     mask_BT = np.zeros_like(ids_BT)
     types_BT = np.zeros_like(ids_BT)
@@ -58,18 +70,28 @@ def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, Ints]:
 class Predictor:
     """A loaded model folder; thread-safe, since tokenizer and session are."""
 
-    def __init__(self, folder: Path, *, threads: int | None = None, check: bool = True) -> None:
-        """Load `folder`; `threads` overrides the manifest's. Raises: IntegrityError."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        pad_multiple: int | None = None,
+        graph_level: str | None = None,
+        check: bool = True,
+    ) -> None:
+        """Load `folder`; what is given overrides the manifest's settings. Raises: IntegrityError."""
         self.folder = folder
-        self.manifest = Manifest.read(folder)
+        given = {"threads": threads, "pad_multiple": pad_multiple, "graph_level": graph_level}
+        stored = Manifest.read(folder)
         if check:
-            self.manifest.check(folder)
+            stored.check(folder)
+        self.manifest = stored.model_copy(update={name: value for name, value in given.items() if value is not None})
         self.sha256 = folder_sha256(folder)
         self.labels = self.manifest.labels
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(self.manifest.max_tokens)
         self.tokenizer.no_padding()
-        self.session = open_session(folder / ONNX_FILE, threads or self.manifest.threads)
+        self.session = open_session(folder / ONNX_FILE, self.manifest.threads, self.manifest.graph_level)
         self.input_names = tuple(node.name for node in self.session.get_inputs())
         self.pad_id = _pad_id(folder, self.tokenizer)
 
@@ -80,7 +102,7 @@ class Predictor:
 
     def logits(self, encodings: Sequence[Encoding]) -> Floats:
         """Run one right-padded batch: B encodings -> logits_BC."""
-        feeds = pad(encodings, self.pad_id)
+        feeds = pad(encodings, self.pad_id, multiple=self.manifest.pad_multiple, limit=self.manifest.max_tokens)
         outputs: list[Any] = self.session.run(None, {name: feeds[name] for name in self.input_names})
         logits_BC: Floats = outputs[0]
         return logits_BC

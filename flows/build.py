@@ -17,7 +17,7 @@ from flows import summary as summaries
 from flows.chain import Built, gate, make_candidate
 from flows.config import Config, load_config
 from flows.release import Candidate, prepare_release, promote
-from flows.stages import prepare_logging, run_name, stage
+from flows.stages import prepare_logging, run_name, side_by_side, stage
 from tasks.data import read_split
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
@@ -47,7 +47,7 @@ def build(
     prepare_logging()
     chosen = load_config(Path(config), overrides)
     champion = ledger.read_champion(chosen.name)
-    built = make_candidate(chosen, Path(extra) if extra else None, stage=stage)
+    built = make_candidate(chosen, Path(extra) if extra else None, stage=stage, submit=side_by_side)
     report = gate(chosen, built, champion)
     result = summaries.summarise(chosen, built, report, champion, command=_command(config, overrides, extra))
     if champion is not None and champion.model_sha256 == built.model.sha256 and report.outcome == "pass":

@@ -1,19 +1,25 @@
 """The chain of stages up to the gate, without Prefect, so that `plan` walks the same one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from flows.config import Config
+from tasks.collapse import check_teacher
+from tasks.compress import Technique, check_sizes, read_chain, step_names
 from tasks.compress.context import Context
 from tasks.compress.export import Export
-from tasks.data import fingerprint, prepare
+from tasks.data import fingerprint, prepare, read_labels, read_split
 from tasks.evaluate import evaluate, evaluate_champion, read_predictions, read_scores
 from tasks.gate import judge, judge_limits
 from tasks.release.ledger import Champion
+from tasks.search import Found, Submit, one_after_another, read_search, search
 from tasks.store import Step, run_step
-from tasks.train import teacher_logits, train_teacher
+from tasks.train import base_architecture, teacher_logits, train_teacher
+from tasks.training import label_targets
 from tasks.types import Artifact, GateReport, Scores
 
 Stage = Callable[[str, Callable[..., Step]], Callable[..., Step]]
@@ -28,17 +34,10 @@ class Built:
     model: Artifact
     evaluation: Artifact
     scores: dict[str, Scores]
-
-    @property
-    def techniques(self) -> dict[str, list[str]]:
-        """Evaluated model -> the techniques that made it from the one before."""
-        found: dict[str, list[str]] = {}
-        since: list[str] = []
-        for step in self.steps[4:-1]:
-            since.append(step.name)
-            if step.name in self.scores:
-                found[step.name], since = since, []
-        return found
+    techniques: dict[str, list[str]]
+    """Evaluated model -> the techniques that made it from the one before."""
+    found: Found | None
+    """What the search looked at, where there was one."""
 
     @property
     def chain(self) -> list[str]:
@@ -46,39 +45,118 @@ class Built:
         return [name for name in self.scores if name not in ("floor", "candidate")]
 
 
-def make_candidate(config: Config, extra: Path | None, *, stage: Stage) -> Built:
-    """All stages up to the evaluation, each run as `stage(name, function)(...)`."""
+def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: Submit = one_after_another) -> Built:
+    """All stages up to the evaluation, each run as `stage(name, function)(...)`; a search's trials by `submit`.
+
+    Raises: UserError for a chain that this teacher cannot go through, before any compute.
+    """
+    _check(config)
     data = stage("data", prepare_data)(config, extra)
-    teacher = stage("teacher", train_teacher)(config.teacher, data.artifact)
-    logits = stage("teacher_logits", teacher_logits)(config.teacher, teacher.artifact, data.artifact)
-    context = Context(
-        name=config.name,
-        data=data.artifact,
-        teacher=teacher.artifact,
-        teacher_logits=logits.artifact,
-        max_tokens=config.serve.max_tokens or config.teacher.max_tokens,
-        seed=config.teacher.seed,
+    teachers = _teachers(config, data.artifact, stage)
+    logits = stage("teacher_logits", teacher_logits)(
+        config.teacher, [step.artifact for step in teachers], data.artifact
     )
-    exported = stage("export_teacher", Export().run)(teacher.artifact, context)
-    steps = [data, teacher, logits, replace(exported, name="export_teacher")]
-    models, artifact = {"teacher": exported.artifact}, teacher.artifact
-    for technique in config.compress:
-        step = stage(technique.kind, technique.run)(artifact, context)
-        steps.append(step)
-        artifact = step.artifact
-        if artifact.kind == "onnx":
-            models[technique.kind] = artifact
+    context = _context(config, data.artifact, [step.artifact for step in teachers], logits.artifact)
+    exported = stage("export_teacher", Export().run)(context.teacher, context)
+    steps = [data, *teachers, logits, replace(exported, name="export_teacher")]
+    chain, found = config.compress, None
+    if not isinstance(chain, tuple):
+        searched = stage("search", partial(search, submit=submit))(chain.search, context)
+        steps.append(searched)
+        found = read_search(searched.artifact.path)
+        chain = read_chain(found.chain)
+    walk = _compress(chain, context, stage)
+    models = {"teacher": exported.artifact} | walk.models
     evaluation = stage("evaluate", partial(evaluate, seed=config.teacher.seed))(
-        data=data.artifact, teacher=teacher.artifact, models=models
+        data=data.artifact, teacher=context.teacher, models=models
     )
     scores = read_scores(evaluation.artifact.path)
     return Built(
-        steps=(*steps, evaluation),
+        steps=(*steps, *walk.steps, evaluation),
         data=data.artifact,
-        model=artifact,
+        model=walk.steps[-1].artifact,
         evaluation=evaluation.artifact,
-        scores=scores | {"candidate": scores[config.compress[-1].kind]},
+        scores=scores | {"candidate": scores[step_names(chain)[-1]]},
+        techniques=walk.techniques,
+        found=found,
     )
+
+
+def stage_names(config: Config) -> list[str]:
+    """The stages of `make_candidate` in their order; what a search will choose is not known before it."""
+    more = [f"teacher_{number}" for number in range(2, len(config.more_teachers) + 2)]
+    names = ["data", "teacher", *more, "teacher_logits", "export_teacher"]
+    if not isinstance(config.compress, tuple):
+        return [*names, "search", "the chain that it chooses", "evaluate"]
+    for at, name in enumerate(step_names(config.compress)):
+        names += [name, f"export_{name}"] if _needs_export(config.compress, at) else [name]
+    return [*names, "evaluate"]
+
+
+def _check(config: Config) -> None:
+    """Raises: UserError for what cannot be made of this teacher."""
+    shape = base_architecture(config.teacher)
+    if isinstance(config.compress, tuple):
+        check_sizes(config.compress, shape)
+    else:
+        config.compress.search.check(shape)
+
+
+@dataclass
+class _Walk:
+    """What the chain of techniques has made so far."""
+
+    steps: list[Step]
+    models: dict[str, Artifact]
+    techniques: dict[str, list[str]]
+
+
+def _teachers(config: Config, data: Artifact, stage: Stage) -> list[Step]:
+    """The teacher and the others, one after another."""
+    found = [stage("teacher", train_teacher)(config.teacher, data)]
+    for number, more in enumerate(config.more_teachers, start=2):
+        name = f"teacher_{number}"
+        found.append(replace(stage(name, train_teacher)(more, data), name=name))
+    return found
+
+
+def _context(config: Config, data: Artifact, teachers: list[Artifact], logits: Artifact) -> Context:
+    labels_N = label_targets(read_split(data.path, "validation"), read_labels(data.path))["label"]
+    check_teacher(np.load(logits.path / "validation.npy"), labels_N)
+    return Context(
+        name=config.name,
+        data=data,
+        teacher=teachers[0],
+        more_teachers=tuple(teachers[1:]),
+        teacher_logits=logits,
+        max_tokens=config.serve.max_tokens or config.teacher.max_tokens,
+        seed=config.teacher.seed,
+    )
+
+
+def _compress(chain: Sequence[Technique], context: Context, stage: Stage) -> _Walk:
+    """Run the chain; a torch model that is not exported next is exported beside it, to be evaluated."""
+    walk = _Walk(steps=[], models={}, techniques={})
+    artifact, since = context.teacher, []
+    for at, name in enumerate(step_names(chain)):
+        step = replace(stage(name, chain[at].run)(artifact, context), name=name)
+        artifact = step.artifact
+        walk.steps.append(step)
+        since.append(name)
+        model = artifact
+        if _needs_export(chain, at):
+            beside = stage(f"export_{name}", Export().run)(artifact, context)
+            walk.steps.append(replace(beside, name=f"export_{name}"))
+            model = beside.artifact
+        if model.kind == "onnx":
+            walk.models[name] = model
+            walk.techniques[name], since = since, []
+    return walk
+
+
+def _needs_export(chain: Sequence[Technique], at: int) -> bool:
+    """Whether the technique makes a torch model that the next one does not export."""
+    return chain[at].produces == "torch" and chain[at + 1].kind != "export"
 
 
 def prepare_data(config: Config, extra: Path | None) -> Step:

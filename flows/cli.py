@@ -283,6 +283,9 @@ def bench(
     config: Annotated[Path, typer.Option(help="The build to measure")] = Path("configs/quickstart.yaml"),
     overrides: Overrides = None,
     as_json: AsJson = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="With compress: training speed against the Trainer of transformers")
+    ] = False,
 ) -> None:
     """The benchmarks: each prints ratios against a baseline of the same run."""
     from flows.bench import BENCHMARKS
@@ -291,8 +294,23 @@ def bench(
 
     if what not in BENCHMARKS:
         raise UserError(f"bench: expected one of {', '.join(BENCHMARKS)}, got {what!r}")
-    found = BENCHMARKS[what](load_config(config, overrides))
+    if training and what != "compress":
+        raise UserError(
+            f"bench: expected --training with compress, got it with {what}; run: retort bench compress --training"
+        )
+    chosen = load_config(config, overrides)
+    found = _without_prefect_noise(lambda: _benchmark(what, training)(chosen))
     _print_json(found) if as_json else show_bench(found, console)
+
+
+def _benchmark(what: str, training: bool) -> Callable[[Any], Any]:
+    from flows.bench import BENCHMARKS
+
+    if not training:
+        return BENCHMARKS[what]
+    from flows.trainers import bench_training
+
+    return bench_training
 
 
 def _start_logging() -> None:

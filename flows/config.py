@@ -4,16 +4,17 @@ import difflib
 import itertools
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from bento.errors import ConfigError
 from tasks.compress import Technique, check_chain
 from tasks.data import DataConfig
 from tasks.gate import GateConfig
 from tasks.monitor.config import MonitorConfig
+from tasks.search import SearchConfig
 from tasks.train import TeacherConfig
 from tasks.types import Section
 
@@ -39,6 +40,22 @@ class ReleaseConfig(Section):
     """How long an approval is waited for; no answer is a no."""
 
 
+class Searched(Section):
+    """In place of a list of techniques: let trials find it."""
+
+    search: SearchConfig
+    """What may be tried, within which limits."""
+
+
+def _form(value: Any) -> str:
+    return "search" if isinstance(value, dict | Searched) else "list"
+
+
+Compress = Annotated[
+    Annotated[tuple[Technique, ...], Tag("list")] | Annotated[Searched, Tag("search")], Discriminator(_form)
+]
+
+
 class Config(Section):
     """One build: where the text comes from, what is made of it, and what it has to prove."""
 
@@ -48,8 +65,11 @@ class Config(Section):
     """The labelled text."""
     teacher: TeacherConfig = TeacherConfig()
     """The big model."""
-    compress: tuple[Technique, ...]
-    """The chain of techniques, in order."""
+    more_teachers: tuple[TeacherConfig, ...] = ()
+    """Others whose answers are averaged with the teacher's for the students to learn; the gate compares with the
+    teacher alone."""
+    compress: Compress
+    """The chain of techniques, in order, or `{search: ...}`."""
     gate: GateConfig = GateConfig()
     """What a candidate must prove."""
     serve: ServeConfig = ServeConfig()
@@ -59,16 +79,17 @@ class Config(Section):
     release: ReleaseConfig = ReleaseConfig()
     """How it is promoted."""
 
-    @field_validator("compress", mode="before")
+    @field_validator("compress", "more_teachers", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("compress")
     @classmethod
-    def _chain_fits(cls, chain: tuple[Technique, ...]) -> tuple[Technique, ...]:
-        check_chain(chain)
-        return chain
+    def _chain_fits(cls, compress: Compress) -> Compress:
+        if isinstance(compress, tuple):
+            check_chain(compress)
+        return compress
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
@@ -178,10 +199,13 @@ def _short(value: Any) -> str:
 
 
 def _without_tags(location: tuple[Any, ...], lines: dict[Key, str]) -> Key:
-    """Pydantic puts a union's tag into the location; the file has no such key."""
-    if len(location) > 2 and location[0] == "compress" and location[2] in _kinds():
-        return (*location[:2], *location[3:])
-    return location
+    """Pydantic puts a union's tags into the location; the file has no such keys."""
+    if location[:1] != ("compress",) or len(location) < 2:
+        return location
+    below = location[2:]  # without `list` or `search`, the form of `compress`
+    if location[1] == "list" and len(below) > 1 and below[1] in _kinds():
+        below = (below[0], *below[2:])
+    return ("compress", *below)
 
 
 def _techniques() -> dict[str, type[Section]]:
@@ -198,9 +222,10 @@ def _kinds() -> list[str]:
 def _known_keys(location: Key, fault: Any) -> list[str]:
     """The field names of the section at `location`."""
     model: Any = Config
-    if location[:1] == ("compress",) and len(location) > 1:
-        model = _techniques()[str(fault["loc"][2])]
-        location = location[2:]
+    if location[:1] == ("compress",):
+        searched = fault["loc"][1] == "search"
+        model = Searched if searched else _techniques()[str(fault["loc"][3])]
+        location = location[1:] if searched else location[2:]
     for part in location:
         annotation = model.model_fields[str(part)].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from flows.chain import make_candidate
+from flows.chain import make_candidate, stage_names
 from flows.config import Config
 from tasks.store import NotMadeError, Step, only_looking
 
@@ -37,8 +37,7 @@ def _steps(config: Config) -> list[dict[str, str]]:
 
     with only_looking(), contextlib.suppress(NotMadeError):
         make_candidate(config, None, stage=looking)
-    names = ["data", "teacher", "teacher_logits", "export_teacher", *(t.kind for t in config.compress), "evaluate"]
-    return rows + [{"step": name, "state": "runs", "sha256": ""} for name in names[len(rows) :]]
+    return rows + [{"step": name, "state": "runs", "sha256": ""} for name in stage_names(config)[len(rows) :]]
 
 
 def _gates(config: Config) -> list[dict[str, Any]]:

@@ -1,16 +1,20 @@
 """The skin that shows a stage in Prefect: a task a stage, `Cached` when the store had its result."""
 
+import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
-from prefect import runtime, task
+from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
-from bento.errors import RetortError
+from bento.errors import RetortError, UserError
+from tasks.search import SearchConfig, Trial
 from tasks.store import Step
 
 Arguments = ParamSpec("Arguments")
@@ -35,6 +39,36 @@ def stage(name: str, function: Callable[Arguments, Step]) -> Callable[Arguments,
         return made[0]
 
     return call
+
+
+def side_by_side(calls: Sequence[Callable[[], Trial]], config: SearchConfig) -> list[Trial]:
+    """The trials of a search as tasks of a flow of their own, on the runner that the config names."""
+
+    @task(name="trial", cache_policy=NO_CACHE, persist_result=False)
+    def trial(call: Callable[[], Trial]) -> Trial:
+        return call()
+
+    @flow(name="trials", task_runner=_runner(config), persist_result=False)
+    def trials() -> list[Trial]:
+        return [future.result() for future in [trial.submit(quote(call)) for call in calls]]
+
+    return trials()
+
+
+def _runner(config: SearchConfig) -> TaskRunner[Any]:
+    """Raises: UserError where the runner's package is not installed."""
+    if config.runner == "threads":
+        return ThreadPoolTaskRunner(max_workers=config.workers)
+    package, name = {"dask": ("prefect_dask", "DaskTaskRunner"), "ray": ("prefect_ray", "RayTaskRunner")}[config.runner]
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(
+            f"search.runner: {config.runner} needs the package {package.replace('_', '-')}, which is not installed; "
+            f"run `pip install {package.replace('_', '-')}`, or set runner to threads"
+        ) from error
+    runner: TaskRunner[Any] = getattr(module, name)()
+    return runner
 
 
 def run_name() -> str:

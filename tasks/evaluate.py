@@ -142,7 +142,7 @@ def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out
     eager = _Eager(teacher, next(iter(predictors.values())).manifest.max_tokens)
     answers = {name: predictor.predict for name, predictor in predictors.items()} | {"teacher": eager.answer}
     sizes = {name: folder_size_bytes(folder) for name, folder in models.items()} | {"teacher": eager.size_bytes}
-    latency_ms = _interleaved(answers, _sample(test, seed))
+    latency_ms = interleaved(answers, sample(test, seed))
     scores = {}
     for name, predictor in predictors.items():
         batch_size = 1 if "scheme" in predictor.manifest.lineage else 32
@@ -150,7 +150,7 @@ def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out
         predictions = replace(answered, latency_ms_N=np.array(latency_ms[name]))
         write_predictions(out, name, predictions)
         batched = eager.answer if name == "teacher" else partial(predictor.predict, batch_size=32)
-        throughput_per_s = _throughput(batched, test)
+        throughput_per_s = throughput(batched, test)
         scores[name] = score(predictions, size_bytes=sizes[name], throughput_per_s=throughput_per_s, seed=seed)
     floor, floor_size = fit_floor(train, test, labels)
     write_predictions(out, "floor", floor)
@@ -183,12 +183,12 @@ class _Eager:
             return softmax(self.model(**model_inputs(self.model, inputs)).logits.numpy())
 
 
-def _sample(test: Split, seed: int) -> list[Any]:
+def sample(test: Split, seed: int) -> list[Any]:
     rows = np.random.default_rng(seed).permutation(len(test))[:NUM_TIMED]
     return [test.texts[row] for row in rows]
 
 
-def _interleaved(answers: Mapping[str, Answer], sentences: list[Any]) -> dict[str, list[float]]:
+def interleaved(answers: Mapping[str, Answer], sentences: list[Any]) -> dict[str, list[float]]:
     """Milliseconds of each sentence alone, in blocks that go round the models, so that all meet the same machine."""
     latency_ms: dict[str, list[float]] = {name: [] for name in answers}
     for start in range(0, len(sentences), BLOCK):
@@ -204,7 +204,7 @@ def _interleaved(answers: Mapping[str, Answer], sentences: list[Any]) -> dict[st
     return latency_ms
 
 
-def _throughput(answer: Answer, test: Split, num_rows: int = 320) -> float:
+def throughput(answer: Answer, test: Split, num_rows: int = 320) -> float:
     """Sentences per second in batches of 32 of similar length."""
     texts = sorted(test.texts[:num_rows], key=lambda text: len(text if isinstance(text, str) else "".join(text)))
     batches = [texts[at : at + 32] for at in range(0, len(texts), 32)]

@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import numpy as np
 from pydantic import Field
 
 from bento.errors import RetortError, UserError
+from tasks.architecture import Architecture, read_architecture
 from tasks.data import read_labels, read_split
+from tasks.ensemble import ensemble_logits
 from tasks.store import Step, run_step
-from tasks.training import Recipe, fit, label_targets, predict_logits, tokenize, write_history
-from tasks.types import Artifact, Section, Split
+from tasks.training import Recipe, fit, label_targets, tokenize, write_history
+from tasks.types import Artifact, Section
 from tasks.vocabulary import cut_vocabulary
 
 log = logging.getLogger("retort.train")
@@ -75,30 +78,22 @@ def train_teacher(config: TeacherConfig, data: Artifact) -> Step:
     )
 
 
-def teacher_logits(config: TeacherConfig, teacher: Artifact, data: Artifact) -> Step:
-    """The teacher's logits_NC of the training rows, computed once for every student."""
+def teacher_logits(config: TeacherConfig, teachers: Sequence[Artifact], data: Artifact) -> Step:
+    """The teachers' joint logits_NC of the training and validation rows, computed once for every student."""
 
     def make(out: Path, work: Path) -> None:
-        np.save(out / "train.npy", torch_logits(teacher.path, read_split(data.path, "train"), config.max_tokens))
+        for name in ("train", "validation"):
+            texts = read_split(data.path, name).texts
+            np.save(out / f"{name}.npy", ensemble_logits([one.path for one in teachers], texts, config.max_tokens))
 
     return run_step(
         "teacher_logits",
         kind="logits",
-        inputs=(teacher, data),
+        inputs=(*teachers, data),
         config={"max_tokens": config.max_tokens},
         code="tasks.train",
         make=make,
     )
-
-
-def torch_logits(folder: Path, split: Split, max_tokens: int) -> Any:
-    """float32 logits_NC of a torch model folder for one split, rows in order."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder)
-    rows = tokenize(tokenizer, split.texts, max_tokens=max_tokens)
-    return predict_logits(model, rows, pad_id=tokenizer.pad_token_id)
 
 
 def find_model(name: str) -> str:
@@ -145,6 +140,20 @@ def launch_distributed(config: TeacherConfig, data: Path, out: Path, work: Path,
         )
 
 
+def base_architecture(config: TeacherConfig) -> Architecture:
+    """Sizes of the model that the teacher will be, read before any compute. Raises: UserError."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = find_model(config.model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
+        return read_architecture(AutoConfig.from_pretrained(source, revision=config.revision), _fast(config, tokenizer))
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _not_loadable(config, error) from error
+
+
 def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any, str]:
     """Model with a fresh head for `labels`, its tokenizer, and where they came from. Raises: UserError."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -162,13 +171,21 @@ def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any,
             ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"teacher.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id "
-            f"that can be reached, or a folder saved by save_pretrained. Offline, {PACKAGED} needs no network"
-        ) from error
+        raise _not_loadable(config, error) from error
+    return model, _fast(config, tokenizer), source
+
+
+def _not_loadable(config: TeacherConfig, error: Exception) -> UserError:
+    return UserError(
+        f"teacher.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id "
+        f"that can be reached, or a folder saved by save_pretrained. Offline, {PACKAGED} needs no network"
+    )
+
+
+def _fast(config: TeacherConfig, tokenizer: Any) -> Any:
     if not tokenizer.is_fast:
         raise UserError(f"teacher.model: {config.model!r} has no fast tokenizer (tokenizer.json), which serving needs")
-    return model, tokenizer, source
+    return tokenizer
 
 
 def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None:

@@ -176,11 +176,16 @@ def fit(
     loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
     work: Path,
     name: str,
+    beside: "torch.nn.Module | None" = None,
+    after_step: Callable[[int, int], None] | None = None,
+    first_kept_epoch: int = 1,
 ) -> list[Epoch]:
     """Train `model` in place and leave the weights of the best validation epoch in it.
 
-    `loss(logits_BC, batch)` is a scalar; `validation.targets["label"]` are class indices. A checkpoint a whole epoch
-    lies in `work`, so a killed run goes on from there with the same result.
+    `loss(logits_BC, batch)` is a scalar; `validation.targets["label"]` are class indices. `beside` holds more
+    weights that the loss trains. `after_step(step, num_steps)` is called after each optimiser step, counted from 1.
+    The best epoch is looked for from `first_kept_epoch` on, where a schedule has reached its end. A checkpoint a whole
+    epoch lies in `work`, so a killed run goes on from there with the same result.
     """
     import torch
 
@@ -188,13 +193,16 @@ def fit(
     torch.manual_seed(recipe.seed)
     lengths = [len(ids) for ids in train.token_ids]
     steps_per_epoch = math.ceil(math.ceil(len(train) / recipe.batch_size) / accelerator.num_processes)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_warmup(recipe, steps_per_epoch * recipe.epochs))
+    beside = (beside or torch.nn.Module()).to(accelerator.device)
+    num_steps = steps_per_epoch * recipe.epochs
+    groups = _parameter_groups([*model.parameters(), *beside.parameters()], recipe)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_warmup(recipe, num_steps))
     model, optimizer = accelerator.prepare(model, optimizer)
-    state = _State(model=accelerator.unwrap_model(model), optimizer=optimizer, schedule=schedule)
+    state = _State(model=accelerator.unwrap_model(model), beside=beside, optimizer=optimizer, schedule=schedule)
     history, best = state.resume(work)
     for number in range(len(history) + 1, recipe.epochs + 1):
-        if _stalled(history, recipe.patience):
+        if _stalled(history[first_kept_epoch - 1 :], recipe.patience):
             break
         torch.manual_seed(recipe.seed * 1_000 + number)
         share = _epoch_batches(lengths, recipe, number, accelerator)
@@ -208,6 +216,7 @@ def fit(
             loss,
             len(share),
             f"{name} epoch {number}/{recipe.epochs}",
+            _numbered(after_step, (number - 1) * steps_per_epoch, num_steps),
         )
         speed = len(train) / (time.perf_counter() - start)
         accuracy = _accuracy(model, validation, pad_id)
@@ -217,7 +226,7 @@ def fit(
                 "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
                 name, number, recipe.epochs, mean_loss, accuracy, speed,
             )  # fmt: skip
-        if accuracy >= max(epoch.validation_accuracy for epoch in history):
+        if number < first_kept_epoch or accuracy >= max(_kept_accuracies(history, first_kept_epoch)):
             best = {key: value.detach().cpu().clone() for key, value in state.model.state_dict().items()}
         if accelerator.is_main_process:
             state.save(work, history, best)
@@ -240,6 +249,7 @@ def _train_epoch(
     loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
     num_batches: int,
     title: str,
+    after_step: Callable[[int], None],
 ) -> float:
     """One pass over the batches; the mean loss."""
     from tqdm import tqdm
@@ -247,7 +257,7 @@ def _train_epoch(
     model.train()
     total = 0.0
     progress = tqdm(batches, total=num_batches, desc=title, mininterval=1.0, leave=False, disable=not _interactive())
-    for batch in progress:
+    for number, batch in enumerate(progress, start=1):
         batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
         with accelerator.autocast():
             logits_BC = forward(model, batch)
@@ -257,6 +267,7 @@ def _train_epoch(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
+        after_step(number)
         total += float(value.detach())
     if not math.isfinite(total):
         raise FloatingPointError(f"{title}: the loss became {total}; lower the learning rate")
@@ -266,8 +277,8 @@ def _train_epoch(
 class _State:
     """Model, optimiser and schedule, saved after each epoch and found again after a kill."""
 
-    def __init__(self, *, model: Any, optimizer: Any, schedule: Any) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+    def __init__(self, *, model: Any, beside: Any, optimizer: Any, schedule: Any) -> None:
+        self.model, self.beside, self.optimizer, self.schedule = model, beside, optimizer, schedule
 
     def save(self, work: Path, history: list[Epoch], best: dict[str, Any]) -> None:
         import torch
@@ -275,6 +286,7 @@ class _State:
         temporary = work / f"{CHECKPOINT}.tmp"
         parts = {
             "model": self.model.state_dict(),
+            "beside": self.beside.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "history": [asdict(epoch) for epoch in history],
@@ -297,6 +309,7 @@ class _State:
             return [], start
         parts = torch.load(checkpoint, weights_only=True, map_location="cpu")
         self.model.load_state_dict(parts["model"])
+        self.beside.load_state_dict(parts["beside"])
         self.optimizer.load_state_dict(parts["optimizer"])
         self.schedule.load_state_dict(parts["schedule"])
         history = [Epoch(**epoch) for epoch in parts["history"]]
@@ -311,10 +324,19 @@ def _epoch_batches(lengths: Sequence[int], recipe: Recipe, number: int, accelera
     return batches[accelerator.process_index :: accelerator.num_processes][:num_each]
 
 
-def _parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
+def _numbered(after_step: Callable[[int, int], None] | None, num_before: int, num_steps: int) -> Callable[[int], None]:
+    """`after_step` with the step counted over all epochs."""
+    return lambda step: after_step(num_before + step, num_steps) if after_step is not None else None
+
+
+def _kept_accuracies(history: Sequence[Epoch], first_kept_epoch: int) -> list[float]:
+    return [epoch.validation_accuracy for epoch in history[first_kept_epoch - 1 :]]
+
+
+def _parameter_groups(parameters: Sequence[Any], recipe: Recipe) -> list[dict[str, Any]]:
     """Weight decay on matrices only, as BERT does (Devlin 2019, appendix A.2)."""
-    decayed = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim >= 2]
-    free = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim < 2]
+    decayed = [weight for weight in parameters if weight.requires_grad and weight.ndim >= 2]
+    free = [weight for weight in parameters if weight.requires_grad and weight.ndim < 2]
     return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-Kind = Literal["data", "torch", "onnx", "logits", "scores", "report", "encoder", "features"]
+Kind = Literal["data", "torch", "onnx", "logits", "scores", "report", "encoder", "features", "peer"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 DriftState = Literal["no_drift", "mix_only", "suspect", "harm"]
 SPLITS = ("train", "validation", "test")

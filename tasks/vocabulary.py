@@ -23,11 +23,7 @@ def cut_vocabulary(
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, use_fast=True)
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    if state["model"]["type"] != "WordPiece":
-        raise UserError(
-            f"prune_vocabulary: expected a WordPiece tokenizer, got {state['model']['type']} in {tokenizer_folder}; "
-            "leave prune_vocabulary out of compress and set teacher.vocabulary to null for this model"
-        )
+    require_wordpiece(state["model"]["type"], str(tokenizer_folder))
     kept = _kept_tokens(tokenizer, state, texts, keep, common)
     old_ids = [state["model"]["vocab"][token] for token in kept]
     new_ids = {token: at for at, token in enumerate(kept)}
@@ -38,6 +34,15 @@ def cut_vocabulary(
         special["ids"] = [new_ids[token] for token in special["tokens"]]
     _resize(model, old_ids, pad_id=new_ids[tokenizer.pad_token])
     _save_tokenizer(PreTrainedTokenizerFast, tokenizer, state, out)
+
+
+def require_wordpiece(kind: str, where: str) -> None:
+    """Raises: UserError for every other kind of tokenizer."""
+    if kind != "WordPiece":
+        raise UserError(
+            f"prune_vocabulary: expected a WordPiece tokenizer, got {kind} in {where}; "
+            "leave prune_vocabulary out of compress and set teacher.vocabulary to null for this model"
+        )
 
 
 def _kept_tokens(tokenizer: Any, state: dict[str, Any], texts: list[Any], keep: float, common: int) -> list[str]:

@@ -1,20 +1,39 @@
 """Compression: one technique a file; a chain of them is a list in the config.
 
-To add one: write `tasks/compress/NAME.py` with a frozen Section that has `kind`, `consumes`, `produces` and `run`,
-and name it in `Technique` below. The contract test takes it from there.
+To add one: write `tasks/compress/NAME.py` with a frozen Section that has `kind`, `consumes`, `produces`, `check` and
+`run`, and name it in `Technique` below. The contract test takes it from there.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
+from tasks.architecture import Architecture
 from tasks.compress.distil import Distil
 from tasks.compress.export import Export
+from tasks.compress.linformer import Linformer
+from tasks.compress.pack import Pack
+from tasks.compress.prune_structure import PruneStructure
 from tasks.compress.prune_vocabulary import PruneVocabulary
+from tasks.compress.prune_weights import PruneWeights
 from tasks.compress.quantize import Quantize
+from tasks.compress.train_quantized import TrainQuantized
+from tasks.compress.tune import Tune
 
-Technique = Annotated[PruneVocabulary | Distil | Export | Quantize, Field(discriminator="kind")]
+Technique = Annotated[
+    PruneVocabulary
+    | Distil
+    | PruneStructure
+    | PruneWeights
+    | Linformer
+    | TrainQuantized
+    | Export
+    | Quantize
+    | Pack
+    | Tune,
+    Field(discriminator="kind"),
+]
 
 
 def check_chain(chain: Sequence[Technique]) -> None:
@@ -33,3 +52,23 @@ def check_chain(chain: Sequence[Technique]) -> None:
         have = technique.produces
     if have != "onnx":
         raise ValueError(f"compress: expected a chain that ends in onnx, got {have}; add {{kind: export}} at its end")
+
+
+def check_sizes(chain: Sequence[Technique], shape: Architecture) -> None:
+    """Walk the chain over the teacher's sizes, before any compute. Raises: UserError for what cannot be made of it."""
+    for technique in chain:
+        shape = technique.check(shape)
+
+
+def step_names(chain: Sequence[Technique]) -> list[str]:
+    """A name for each technique of a chain: its kind, numbered where it comes again."""
+    kinds = [technique.kind for technique in chain]
+    return [
+        kind if kind not in kinds[:at] else f"{kind}_{kinds[: at + 1].count(kind)}" for at, kind in enumerate(kinds)
+    ]
+
+
+def read_chain(rows: Sequence[dict[str, Any]]) -> tuple[Technique, ...]:
+    """The techniques of a chain that was stored as JSON."""
+    adapter: TypeAdapter[Technique] = TypeAdapter(Technique)
+    return tuple(adapter.validate_python(row) for row in rows)

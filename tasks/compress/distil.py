@@ -1,131 +1,138 @@
-"""Knowledge distillation: a shallower student, started from chosen teacher layers, learns the teacher's soft answers.
+"""Knowledge distillation: a shallower, perhaps narrower student, started from the teacher's weights, learns from it.
 
-Loss: `soft * T^2 * KL(teacher || student at temperature T) + (1 - soft) * cross entropy` (Hinton 2015,
-arXiv:1503.02531); layers copied from the teacher as in DistilBERT (Sanh 2019, arXiv:1910.01108). The teacher's logits
-are computed once and read from the store.
-
-Shapes: N rows, B batch, C classes.
+Layers are copied from the teacher as in DistilBERT (Sanh 2019, arXiv:1910.01108); what is learnt from the teacher, and
+from which text, is said in `tasks/distillation.py` (Hinton 2015, TinyBERT, MiniLMv2) and `tasks/transfer.py`.
 """
 
-import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bento.errors import UserError
+from tasks.architecture import Architecture, load_classifier, require_parts
 from tasks.compress.context import Context
-from tasks.data import read_labels, read_split
-from tasks.store import Step
-from tasks.training import Recipe, fit, label_targets, tokenize, write_history
-from tasks.types import Artifact, Section
+from tasks.data import read_split
+from tasks.distillation import Training, distil_into, spread
+from tasks.store import Step, run_step
+from tasks.students import check_layers, check_widths, cut_positions, keep_layers, narrow, search_layers
+from tasks.training import Rows, tokenize, write_history
+from tasks.types import Artifact
 
-log = logging.getLogger("retort.distil")
 
-
-class Distil(Section):
-    """Train a student with some of the teacher's layers on its soft answers."""
+class Distil(Training):
+    """Train a student with some of the teacher's layers, and perhaps narrower ones, on what the teacher knows."""
 
     kind: Literal["distil"] = "distil"
-    layers: list[int] = Field(default=[0, 2, 5], min_length=1)
-    """Which teacher layers the student starts from, counted from 0, rising."""
-    temperature: float = Field(default=2.0, gt=0, le=100)
-    """Softens both answers before they are compared."""
-    soft: float = Field(default=0.9, ge=0, le=1)
-    """Weight of the teacher's answers; the rest is the labels'."""
-    epochs: int = Field(default=8, ge=1, le=200)
-    """Passes over the training split."""
-    learning_rate: float = Field(default=4e-4, gt=0, lt=1)
-    """Peak of the warm-up; a shallow student takes a higher rate than its teacher."""
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    """Rows a step, on each device."""
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    """Share of the steps over which the learning rate rises."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's decay of the matrices."""
-    patience: int = Field(default=4, ge=1)
-    """Epochs without a better validation accuracy before training stops."""
+    layers: list[int] | Literal["spread", "top", "searched"] = "spread"
+    """Which teacher layers the student starts from: numbers from 0, rising; evenly spread; the last ones; or those
+    whose output explains the teacher's answers best before any training."""
+    num_layers: int | None = Field(default=None, ge=1)
+    """How many layers, where `layers` is a word; half of the teacher's by default."""
+    hidden_size: int | None = Field(default=None, ge=8)
+    """Width of the student where it is narrower; a multiple of the teacher's head size."""
+    intermediate_size: int | None = Field(default=None, ge=8)
+    """Feed-forward neurons of each layer, where there are fewer."""
 
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch"
+
+    @model_validator(mode="after")
+    def _layers_are_named_once(self) -> Self:
+        if isinstance(self.layers, list) and not self.layers:
+            raise ValueError("distil.layers: expected at least one layer, got none; write [0, 2, 5] or spread")
+        if isinstance(self.layers, list) and self.num_layers not in (None, len(self.layers)):
+            raise ValueError(
+                f"distil.num_layers: expected nothing beside a list of {len(self.layers)} layers, got {self.num_layers}"
+            )
+        return self
+
+    def check(self, shape: Architecture) -> Architecture:
+        """The student's sizes. Raises: UserError for what this teacher does not have."""
+        return check_student(self, shape)
 
     def run(self, artifact: Artifact, context: Context) -> Step:
         """The student of `artifact`. Raises: UserError when a layer does not exist."""
         return context.step(self, artifact, lambda out, work: self._make(artifact.path, context, out, work))
 
+    def sketch(self, artifact: Artifact, context: Context) -> Step:
+        """The student before any training, for its size, its speed and what is left in it."""
+        names = ("layers", "num_layers", "hidden_size", "intermediate_size")
+        return run_step(
+            "sketch",
+            kind="torch",
+            inputs=(artifact, context.data, context.teacher_logits),
+            config={name: getattr(self, name) for name in names} | {"max_tokens": context.max_tokens},
+            code="tasks.compress.distil",
+            make=lambda out, work: self._draw(artifact.path, context, out),
+        )
+
+    def _draw(self, source: Path, context: Context, out: Path) -> None:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        student, _ = self._student(source, tokenizer, context)
+        student.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
     def _make(self, source: Path, context: Context, out: Path, work: Path) -> None:
         from transformers import AutoTokenizer
 
-        data = context.data.path
-        labels, train, validation = read_labels(data), read_split(data, "train"), read_split(data, "validation")
         tokenizer = AutoTokenizer.from_pretrained(source)
-        student = take_layers(source, self.layers)
-        targets = label_targets(train, labels) | {"teacher": np.load(context.teacher_logits.path / "train.npy")}
-        names = ("epochs", "learning_rate", "batch_size", "warmup", "weight_decay", "patience")
-        history = fit(
-            student,
-            tokenize(tokenizer, train.texts, max_tokens=context.max_tokens, targets=targets),
-            tokenize(
-                tokenizer, validation.texts, max_tokens=context.max_tokens, targets=label_targets(validation, labels)
-            ),
-            recipe=Recipe(**{name: getattr(self, name) for name in names}, seed=context.seed),
-            pad_id=tokenizer.pad_token_id,
-            loss=lambda logits_BC, batch: distillation_loss(
-                logits_BC, batch["teacher"], batch["label"], temperature=self.temperature, soft=self.soft
-            ),
-            work=work,
-            name="distil",
-        )
+        student, layers = self._student(source, tokenizer, context)
+        history = distil_into(student, tokenizer, self, context, work=work, name="distil", layers=layers)
         student.save_pretrained(out)
         tokenizer.save_pretrained(out)
         write_history(history, out)
 
+    def _student(self, source: Path, tokenizer: Any, context: Context) -> tuple[Any, list[int]]:
+        """The untrained student, and the teacher layers that its own stand for."""
+        model = load_classifier(source)
+        rows = tokenize(tokenizer, read_split(context.data.path, "train").texts, max_tokens=context.max_tokens)
+        layers = self._chosen(model, rows, context, tokenizer.pad_token_id)
+        student = keep_layers(model, layers)
+        student = narrow(
+            student, rows, tokenizer.pad_token_id,
+            hidden_size=self.hidden_size, intermediate_size=self.intermediate_size,
+        )  # fmt: skip
+        cut_positions(student, context.max_tokens)
+        return student, layers
 
-def distillation_loss(logits_BC: Any, teacher_BC: Any, labels_B: Any, *, temperature: float, soft: float) -> Any:
-    """Hinton's loss: soft targets at `temperature`, scaled by its square, mixed with the labels."""
-    import torch.nn.functional as nn
+    def _chosen(self, model: Any, rows: Rows, context: Context, pad_id: int) -> list[int]:
+        if isinstance(self.layers, list):
+            return self.layers
+        depth = model.config.num_hidden_layers
+        wanted = num_student_layers(self, depth)
+        if self.layers == "spread":
+            return spread(wanted, depth)
+        if self.layers == "top":
+            return list(range(depth - wanted, depth))
+        return search_layers(model, rows, np.load(context.teacher_logits.path / "train.npy"), wanted, pad_id)
 
-    student_log = nn.log_softmax(logits_BC / temperature, dim=-1)
-    teacher = nn.log_softmax(teacher_BC / temperature, dim=-1)
-    divergence = nn.kl_div(student_log, teacher, reduction="batchmean", log_target=True) * temperature**2
-    return soft * divergence + (1 - soft) * nn.cross_entropy(logits_BC, labels_B)
+
+def num_student_layers(settings: Distil, depth: int) -> int:
+    """How many layers the student of a teacher of `depth` layers has."""
+    if isinstance(settings.layers, list):
+        return len(settings.layers)
+    return settings.num_layers or max(1, depth // 2)
 
 
-def take_layers(source: Path, layers: list[int]) -> Any:
-    """A model that has only the named encoder layers of the one in `source`, weights copied. Raises: UserError."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    teacher = AutoModelForSequenceClassification.from_pretrained(source)
-    found = _layer_list(teacher)
-    if found is None:
+def check_student(settings: Distil, shape: Architecture) -> Architecture:
+    """Sizes of the student of `shape`. Raises: UserError naming what would work."""
+    wanted = num_student_layers(settings, shape.num_layers)
+    check_layers(settings.layers if isinstance(settings.layers, list) else list(range(wanted)), shape.num_layers)
+    if settings.hidden > 0 or settings.relations > 0 or settings.hidden_size or settings.intermediate_size:
+        require_parts(shape, "distil with hidden, relations, hidden_size or intermediate_size")
+    hidden = settings.hidden_size or shape.hidden_size
+    feed = settings.intermediate_size or shape.intermediate_size
+    heads = check_widths(
+        hidden, feed, old_hidden=shape.hidden_size, old_feed=shape.intermediate_size, old_heads=shape.num_heads
+    )
+    if settings.relations > 0 and (hidden % settings.relation_heads or shape.hidden_size % settings.relation_heads):
         raise UserError(
-            f"distil: expected an encoder with one list of layers, got {type(teacher).__name__}; "
-            "leave distil out for this architecture"
+            f"distil.relation_heads: expected a divisor of the hidden sizes {hidden} and {shape.hidden_size}, "
+            f"got {settings.relation_heads}"
         )
-    name, stack = found
-    if max(layers) >= len(stack) or min(layers) < 0 or sorted(set(layers)) != layers:
-        raise UserError(
-            f"distil.layers: expected rising numbers from 0 to {len(stack) - 1} (the teacher has {len(stack)} layers), "
-            f"got {layers}"
-        )
-    parent = teacher.get_submodule(name.rpartition(".")[0])
-    setattr(parent, name.rpartition(".")[2], torch.nn.ModuleList([stack[at] for at in layers]))
-    for field in ("num_hidden_layers", "n_layers"):
-        if field in teacher.config.to_dict():
-            setattr(teacher.config, field, len(layers))
-    return teacher
-
-
-def _layer_list(model: Any) -> tuple[str, Any] | None:
-    """Dotted name and module of the one ModuleList that is as long as the config says the encoder is deep."""
-    import torch
-
-    depth = model.config.num_hidden_layers
-    found = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == depth
-    ]
-    return found[0] if len(found) == 1 else None
+    return replace(shape, num_layers=wanted, hidden_size=hidden, intermediate_size=feed, num_heads=heads)

@@ -12,16 +12,25 @@ from pydantic import Field
 from bento.errors import RetortError
 from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files
 from bento.predictor import Predictor
+from tasks.architecture import PARTED_MODEL_TYPES, Architecture, load_classifier
 from tasks.compress.context import Context
 from tasks.data import read_labels, read_split
 from tasks.store import Step
+from tasks.structure import trim_neurons
 from tasks.training import model_inputs
 from tasks.types import Artifact, Section
 
 log = logging.getLogger("retort.export")
 
-FUSED_MODEL_TYPES = {"bert": "bert", "roberta": "bert", "xlm-roberta": "bert", "distilbert": "bert", "electra": "bert"}
+FUSED_MODEL_TYPES = {
+    "bert": "bert", "roberta": "bert", "xlm-roberta": "bert", "distilbert": "bert", "electra": "bert",
+    "linformer": "bert",
+}  # fmt: skip
 """`config.model_type` -> the fusion rules of ONNX Runtime's transformer optimizer that know it."""
+OWN_MODEL_TYPES = {"linformer": "bert"}
+"""Those that `transformers` does not have -> the type whose inputs and labels they share: what the exporter takes them
+for, and what the ONNX folder's config says, since tools that run the graph read no more of it. The optimizer has no
+fused operator for their attention."""
 NUM_PARITY_TEXTS = 64
 KEPT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
@@ -41,6 +50,10 @@ class Export(Section):
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "onnx"
 
+    def check(self, shape: Architecture) -> Architecture:
+        """Nothing that an encoder with a fast tokenizer could lack."""
+        return shape
+
     def run(self, artifact: Artifact, context: Context) -> Step:
         """The ONNX folder of `artifact`. Raises: RetortError when the two do not agree."""
         return context.step(self, artifact, lambda out, work: self._make(artifact, context, out, work))
@@ -49,15 +62,16 @@ class Export(Section):
         texts = read_split(context.data.path, "validation").texts[:NUM_PARITY_TEXTS]
         raw = work / "raw"
         shutil.rmtree(raw, ignore_errors=True)
-        _export(artifact.path, raw)
+        write_graph(artifact.path, raw)
         (out / "onnx").mkdir()
         fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE) if self.fuse else {}
         if not fused:
             shutil.copyfile(raw / "model.onnx", out / ONNX_FILE)
-        shutil.copyfile(artifact.path / "config.json", out / "config.json")
+        _write_config(artifact.path, out)
         for name in KEPT_FILES:
             if (artifact.path / name).is_file():
                 shutil.copyfile(artifact.path / name, out / name)
+        _limit_tokens(out, context.max_tokens)
         lineage = {"torch": artifact.sha256, "teacher": context.teacher.sha256, "data": context.data.sha256}
         Manifest(
             name=context.name,
@@ -71,17 +85,67 @@ class Export(Section):
         check_parity(artifact.path, out, list(texts), limit=self.parity)
 
 
-def _export(source: Path, out: Path) -> None:
-    """Plain ONNX of a sequence classifier, without optimum's own checks, which the parity check replaces."""
+def _write_config(source: Path, out: Path) -> None:
+    """Labels and padding for tools that read no manifest, under a `model_type` that they know."""
+    config = _read_config(source)
+    if config["model_type"] not in OWN_MODEL_TYPES:
+        shutil.copyfile(source / "config.json", out / "config.json")
+        return
+    config["model_type"] = OWN_MODEL_TYPES[config["model_type"]]
+    (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def _limit_tokens(folder: Path, max_tokens: int) -> None:
+    """Let tools that read no manifest truncate where it does: they go by the tokenizer's own limit."""
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"model_max_length": max_tokens}
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_graph(source: Path, out: Path) -> None:
+    """Plain ONNX of a sequence classifier as `out/model.onnx`, without optimum's own checks, which the parity check
+    replaces."""
     import warnings
 
-    from optimum.exporters.onnx import main_export
+    from optimum.exporters.onnx import main_export, onnx_export_from_model
 
+    trimmed = _trimmed(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of each shape-dependent branch
+        if _read_config(source)["model_type"] in OWN_MODEL_TYPES:
+            _write_own_graph(source, out)
+            return
+        if trimmed is not None:
+            onnx_export_from_model(trimmed, output=out, task="text-classification", do_validation=False)
+            return
         main_export(
             str(source), output=out, task="text-classification", do_validation=False, library_name="transformers"
         )
+
+
+def _trimmed(source: Path) -> Any:
+    """The model of `source` without the neurons that structured pruning left as zeros; None where there are none."""
+    if _read_config(source)["model_type"] not in PARTED_MODEL_TYPES:
+        return None
+    model = load_classifier(source)
+    num_cut = trim_neurons(model)
+    if num_cut:
+        log.info("cut %d feed-forward neurons that no output reads", num_cut)
+    return model if num_cut else None
+
+
+def _write_own_graph(source: Path, out: Path) -> None:
+    from optimum.exporters.onnx import export
+    from optimum.exporters.onnx.model_configs import BertOnnxConfig
+
+    model = load_classifier(source)
+    out.mkdir(parents=True, exist_ok=True)
+    export(model, BertOnnxConfig(model.config, task="text-classification"), out / "model.onnx")
 
 
 def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
@@ -89,19 +153,22 @@ def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config = _read_config(source)
     rules = FUSED_MODEL_TYPES.get(config["model_type"])
     if rules is None:
         log.warning("no fusion rules for %s: the model stays unfused, and slower", config["model_type"])
         return {}
-    heads = config.get("num_attention_heads") or config.get("n_heads")
-    hidden = config.get("hidden_size") or config.get("dim")
+    uneven = bool(config.get("pruned_heads"))  # then 0 lets the optimizer read each layer's own from the graph
+    heads = 0 if uneven else config.get("num_attention_heads") or config.get("n_heads")
+    hidden = 0 if uneven else config.get("hidden_size") or config.get("dim")
+    options = FusionOptions(rules)
+    options.enable_attention = config["model_type"] not in OWN_MODEL_TYPES
     optimized = optimizer.optimize_model(
-        str(model), rules, num_heads=heads, hidden_size=hidden, optimization_options=FusionOptions(rules), opt_level=0
+        str(model), rules, num_heads=heads, hidden_size=hidden, optimization_options=options, opt_level=0
     )
     counts = {name: int(count) for name, count in optimized.get_fused_operator_statistics().items() if count}
     layers = config.get("num_hidden_layers") or config.get("n_layers")
-    if counts.get("Attention", 0) != layers:
+    if options.enable_attention and counts.get("Attention", 0) != layers:
         log.warning("fused %d of %d attention layers", counts.get("Attention", 0), layers)
     optimized.save_model_to_file(str(out))
     return counts
@@ -113,11 +180,11 @@ def check_parity(torch_folder: Path, onnx_folder: Path, texts: list[Any], *, lim
     Raises: RetortError above `limit`.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     predictor = Predictor(onnx_folder)
     tokenizer = AutoTokenizer.from_pretrained(torch_folder)
-    model = AutoModelForSequenceClassification.from_pretrained(torch_folder).eval()
+    model = load_classifier(torch_folder)
     first = [text if isinstance(text, str) else text[0] for text in texts]
     second = None if isinstance(texts[0], str) else [text[1] for text in texts]
     inputs = tokenizer(

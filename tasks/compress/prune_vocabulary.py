@@ -11,11 +11,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from tasks.architecture import Architecture
 from tasks.compress.context import Context
 from tasks.data import read_split
 from tasks.store import Step
 from tasks.types import Artifact, Section
-from tasks.vocabulary import cut_vocabulary
+from tasks.vocabulary import cut_vocabulary, require_wordpiece
 
 
 class PruneVocabulary(Section):
@@ -29,6 +30,11 @@ class PruneVocabulary(Section):
 
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch"
+
+    def check(self, shape: Architecture) -> Architecture:
+        """Raises: UserError for tokenizers that are not WordPiece."""
+        require_wordpiece(shape.tokenizer, shape.model_type)
+        return shape
 
     def run(self, artifact: Artifact, context: Context) -> Step:
         """A model with a smaller vocabulary and the tokenizer to match."""

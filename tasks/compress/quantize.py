@@ -1,74 +1,156 @@
-"""Quantization: dynamic int8 of the constant-weight MatMuls and the embeddings.
+"""Quantization: weights in 16, 8 or 4 bits, products of constant weights in 8-bit integers where that is faster.
 
-Weights are quantized per channel, activations per run (Jacob 2018, arXiv:1712.05877; ONNX Runtime's dynamic scheme).
-Only MatMuls with a constant weight are touched: quantizing attention's activation products costs accuracy and gains
-nothing on a CPU.
+Only products with a constant weight are touched: quantizing attention's activation products costs accuracy and gains
+nothing on a CPU. Embedding tables get a scale a row, or a block of a row in 4 bits.
 """
 
-import contextlib
-import logging
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files
+import numpy as np
+from pydantic import Field, model_validator
+
+from bento.errors import UserError
+from bento.manifest import ONNX_FILE
+from bento.predictor import Predictor, pad
+from tasks.architecture import Architecture
 from tasks.compress.context import Context
+from tasks.data import read_split
+from tasks.quantization.calibrate import Method, calibrate
+from tasks.quantization.graph import read_graph
+from tasks.quantization.integer import Range
+from tasks.quantization.invariance import check_batch_invariance
+from tasks.quantization.levels import Ladder, Plan, Scheme, node_ladder, table_ladder
+from tasks.quantization.sensitivity import meet_budget, raised_parts
+from tasks.quantization.workbench import Workbench
 from tasks.store import Step
-from tasks.types import Artifact, Section
+from tasks.types import Artifact, Section, Split
+
+DEFAULT_PERCENTILE = 99.99
+NUM_INVARIANCE_ROWS = 64
 
 
 class Quantize(Section):
-    """Store and multiply weights in 8 bits."""
+    """Store and multiply weights in fewer bits."""
 
     kind: Literal["quantize"] = "quantize"
-    scheme: Literal["int8_dynamic"] = "int8_dynamic"
-    """How values become integers."""
+    scheme: Scheme = "int8_dynamic"
+    """How values become integers: int8_dynamic takes activations' ranges from each run, int8_static from calibration;
+    weight_only and float16 shrink the file alone and compute in float."""
+    weight_bits: Literal[4, 8] = 8
+    """Of a stored weight. 4 halves the file again at the same speed, since weights are unpacked when it is loaded."""
+    embedding_bits: Literal[4, 8] = 8
+    """Of a stored embedding."""
     per_channel: bool = True
     """One scale a weight column, which keeps more accuracy than one a matrix."""
+    calibration: Method | None = None
+    """How int8_static finds a range: percentile (its default), min_max or entropy."""
+    percentile: float | None = Field(default=None, gt=50, le=100)
+    """Share of an activation's values in per cent that percentile calibration keeps in range; 99.99 by default."""
+    calibration_rows: int = Field(default=512, ge=1)
+    """Training rows that calibration draws."""
+    budget: float | None = Field(default=None, ge=0, lt=1)
+    """Largest fall of accuracy on the validation rows. Beyond it the parts at fault are found and get more precision:
+    more bits, a dynamic range, at last float. Null measures nothing."""
+    batch_invariant: bool = False
+    """Promise, and check, that a sentence's logits are the same bits in every batch. Its parts never become dynamic."""
 
     consumes: ClassVar[str] = "onnx"
     produces: ClassVar[str] = "onnx"
 
+    @model_validator(mode="after")
+    def _fields_fit_the_scheme(self) -> Self:
+        """Raises: ValueError naming the scheme or the value that would fit."""
+        if self.calibration and self.scheme != "int8_static":
+            raise ValueError(f"calibration: {self.scheme} has no ranges to calibrate; use scheme int8_static, or null")
+        if self.percentile is not None and (
+            self.scheme != "int8_static" or self.calibration not in (None, "percentile")
+        ):
+            raise ValueError("percentile: read by percentile calibration of int8_static alone; leave it out")
+        if self.batch_invariant and self.scheme == "int8_dynamic":
+            raise ValueError(
+                "batch_invariant: int8_dynamic takes ranges from the whole batch; use scheme int8_static, "
+                "or weight_only or float16, which compute in float"
+            )
+        if self.scheme == "float16" and 4 in (self.weight_bits, self.embedding_bits):
+            raise ValueError("scheme float16 stores 16 bits; use weight_only for weight_bits or embedding_bits of 4")
+        if not self.per_channel and self.scheme not in ("int8_dynamic", "int8_static"):
+            raise ValueError(f"per_channel: {self.scheme} has a scale a column always; leave per_channel at true")
+        return self
+
+    def check(self, shape: Architecture) -> Architecture:
+        """Every encoder has products to quantize; its sizes stay."""
+        return shape
+
     def run(self, artifact: Artifact, context: Context) -> Step:
-        """The 8-bit folder of `artifact`."""
-        return context.step(self, artifact, lambda out, work: self._make(artifact, out))
+        """The smaller folder of `artifact`.
 
-    def _make(self, artifact: Artifact, out: Path) -> None:
-        shutil.copytree(
-            artifact.path, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.onnx", MANIFEST_FILE)
+        Raises: UserError when rows are missing that calibration or the budget need, when there is nothing to quantize,
+        or when the budget cannot be met; RetortError when batch invariance does not hold.
+        """
+        return context.step(self, artifact, lambda out, work: self._make(artifact, context, out, work))
+
+    def _make(self, artifact: Artifact, context: Context, out: Path, work: Path) -> None:
+        train, validation = (read_split(context.data.path, name) for name in ("train", "validation"))
+        self._check_rows(train, validation)
+        bench = Workbench(artifact.path, work, validation, per_channel=self.per_channel)
+        if not bench.parts:
+            raise UserError("quantize: expected a matrix product with a constant weight, found none in the ONNX graph")
+        if self.scheme == "int8_static":
+            bench.ranges = self._calibrate(bench, train, context.seed)
+        ladders = self._ladders(bench)
+        plan = self._plan(bench, ladders)
+        bench.write(plan, out, {"onnx": artifact.sha256} | self._lineage(plan, ladders))
+        if self.batch_invariant:
+            rng = np.random.default_rng(context.seed)
+            check_batch_invariance(Predictor(out), validation.texts[:NUM_INVARIANCE_ROWS], rng)
+
+    def _check_rows(self, train: Split, validation: Split) -> None:
+        """Before any compute. Raises: UserError."""
+        if self.scheme == "int8_static" and not len(train):
+            raise UserError("quantize: int8_static calibrates on training rows, got none; use scheme int8_dynamic")
+        needs = "budget" if self.budget is not None else "batch_invariant" if self.batch_invariant else None
+        if needs and not len(validation):
+            raise UserError(f"quantize: {needs} is checked on validation rows, got none; set data.validation")
+
+    def _ladders(self, bench: Workbench) -> dict[str, Ladder]:
+        node = node_ladder(self.scheme, self.weight_bits, batch_invariant=self.batch_invariant)
+        stored = node_ladder(
+            "float16" if self.scheme == "float16" else "weight_only", self.weight_bits, batch_invariant=True
         )
-        quantize_dynamic_int8(artifact.path / ONNX_FILE, out / ONNX_FILE, per_channel=self.per_channel)
-        manifest = Manifest.read(artifact.path)
-        manifest.model_copy(
-            update={
-                "files": {path: digest for path, digest in folder_files(out).items() if path != MANIFEST_FILE},
-                "lineage": manifest.lineage | {"onnx": artifact.sha256, "scheme": self.scheme},
-            }
-        ).write(out)
+        table = table_ladder(self.scheme, self.embedding_bits)
+        return {part.name: table if part.kind == "table" else node if part.integer else stored for part in bench.parts}
 
+    def _plan(self, bench: Workbench, ladders: Mapping[str, Ladder]) -> Plan:
+        if self.budget is None:
+            return {name: ladder[0] for name, ladder in ladders.items()}
+        return meet_budget(ladders, drop=bench.drop, divergence=bench.divergence, budget=self.budget)
 
-def quantize_dynamic_int8(source: Path, out: Path, *, per_channel: bool) -> None:
-    """Write the 8-bit model; `DefaultTensorType` tells the shape inference that unnamed types are float."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    def _lineage(self, plan: Plan, ladders: Mapping[str, Ladder]) -> dict[str, Any]:
+        """What the manifest says of this step."""
+        return {
+            "scheme": self.scheme,
+            "raised": raised_parts(plan, ladders),
+            "batch_invariant": self.batch_invariant,
+        }
 
-    with _muted(logging.getLogger()):
-        quantize_dynamic(
-            str(source),
-            str(out),
-            per_channel=per_channel,
-            reduce_range=False,
-            weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": 1},
+    def _calibrate(self, bench: Workbench, train: Split, seed: int) -> dict[str, Range]:
+        """The range of every activation that a static product reads."""
+        model = read_graph(bench.source / ONNX_FILE)
+        names = {part.name for part in bench.parts if part.kind == "node" and part.integer}
+        activations = [node.input[0] for node in model.graph.node if node.name in names]
+        rows = np.random.default_rng(seed).permutation(len(train))[: self.calibration_rows]
+        return calibrate(
+            model,
+            activations,
+            single_texts(Predictor(bench.source, check=False), [train.texts[row] for row in rows]),
+            method=self.calibration or "percentile",
+            percentile=self.percentile or DEFAULT_PERCENTILE,
         )
 
 
-@contextlib.contextmanager
-def _muted(logger: logging.Logger) -> Iterator[None]:
-    """ONNX Runtime's quantizer writes a warning a node to the root logger; only errors matter here."""
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def single_texts(predictor: Predictor, texts: list[Any]) -> Iterator[Mapping[str, Any]]:
+    """Model inputs of one text each, since padding would widen the ranges with values that no answer reads."""
+    for text in texts:
+        yield pad(predictor.tokenize([text]), predictor.pad_id)

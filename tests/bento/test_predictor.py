@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bento.manifest import Manifest
-from bento.predictor import Predictor, softmax
+from bento.predictor import Predictor, pad, softmax
 from tests.tiny import write_tiny_model
 
 
@@ -49,3 +49,12 @@ def test_probabilities_sum_to_one_and_temperature_flattens_them(tmp_path: Path) 
 
 def test_softmax_survives_large_logits() -> None:
     np.testing.assert_allclose(softmax(np.array([[1e4, 1e4 - 1]], dtype=np.float32)), [[0.731059, 0.268941]], atol=1e-6)
+
+
+def test_padding_to_a_multiple_stops_at_the_longest_input(model: Path) -> None:
+    predictor = Predictor(model)
+    encodings = predictor.tokenize(["card"])
+    limit = predictor.manifest.max_tokens
+    assert pad(encodings, 0, multiple=8, limit=limit)["input_ids"].shape == (1, 8)
+    assert pad(encodings, 0, multiple=512, limit=limit)["input_ids"].shape == (1, limit)
+    assert pad(encodings, 0)["attention_mask"].shape == (1, len(encodings[0].ids))

@@ -5,7 +5,8 @@ import pytest
 
 from bento.errors import UserError
 from tasks.data import DataConfig, prepare, read_split
-from tasks.train import PACKAGED, TeacherConfig, find_model, launch_distributed, load_base, torch_logits
+from tasks.ensemble import torch_logits
+from tasks.train import PACKAGED, TeacherConfig, find_model, launch_distributed, load_base
 
 
 def test_the_default_teacher_needs_no_network() -> None:
@@ -46,7 +47,7 @@ def test_two_processes_train_one_teacher(tmp_path: Path, capfd: pytest.CaptureFi
     assert [epoch["epoch"] for epoch in history] == [1, 2]
     assert history[1]["train_loss"] < history[0]["train_loss"]
     validation = read_split(data, "validation")
-    logits_NC = torch_logits(out, validation, config.max_tokens)
+    logits_NC = torch_logits(out, validation.texts, config.max_tokens)
     labels = sorted(set(read_split(data, "train").labels))
     right = [labels[best] == label for best, label in zip(logits_NC.argmax(axis=1), validation.labels, strict=True)]
     assert sum(right) / len(right) == pytest.approx(max(epoch["validation_accuracy"] for epoch in history), abs=0.02)

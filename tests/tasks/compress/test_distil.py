@@ -1,48 +1,37 @@
+"""Students: which layers and widths they start from, and what is refused."""
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from bento.errors import UserError
+from tasks.architecture import Architecture, load_classifier
 from tasks.compress.context import Context
-from tasks.compress.distil import distillation_loss, take_layers
+from tasks.compress.distil import Distil
+from tasks.students import cut_positions, keep_layers, narrow, search_layers
+from tasks.training import Rows, tokenize
+
+MINILM = Architecture(
+    model_type="bert", num_layers=6, num_heads=12, hidden_size=384, intermediate_size=1536, max_positions=512,
+    tokenizer="WordPiece", known_parts=True,
+)  # fmt: skip
 
 
-def reference_loss(
-    student_BC: np.ndarray, teacher_BC: np.ndarray, labels_B: np.ndarray, temperature: float, soft: float
-) -> float:
-    """Hinton's loss written out in numpy."""
+@pytest.fixture
+def rows(context: Context) -> Rows:
+    from transformers import AutoTokenizer
 
-    def softmax(x: np.ndarray) -> np.ndarray:
-        e = np.exp(x - x.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
+    from tasks.data import read_split
 
-    p, q = softmax(teacher_BC / temperature), softmax(student_BC / temperature)
-    divergence = (p * (np.log(p) - np.log(q))).sum(axis=1).mean() * temperature**2
-    entropy = -np.log(softmax(student_BC)[np.arange(len(labels_B)), labels_B]).mean()
-    return float(soft * divergence + (1 - soft) * entropy)
-
-
-def test_the_loss_is_hintons() -> None:
-    rng = np.random.default_rng(0)
-    student, teacher, labels = rng.normal(size=(5, 4)), rng.normal(size=(5, 4)), rng.integers(4, size=5)
-    found = distillation_loss(
-        torch.tensor(student), torch.tensor(teacher), torch.tensor(labels), temperature=3.0, soft=0.7
-    )
-    assert float(found) == pytest.approx(reference_loss(student, teacher, labels, 3.0, 0.7))
-
-
-def test_the_loss_is_zero_for_the_teachers_own_answers_without_labels() -> None:
-    logits = torch.randn(3, 4)
-    assert float(
-        distillation_loss(logits, logits, torch.zeros(3, dtype=torch.long), temperature=2.0, soft=1.0)
-    ) == pytest.approx(0, abs=1e-6)
+    tokenizer = AutoTokenizer.from_pretrained(context.teacher.path)
+    return tokenize(tokenizer, read_split(context.data.path, "train").texts, max_tokens=16)
 
 
 def test_layers_are_copied_in_order(context: Context) -> None:
-    from transformers import AutoModelForSequenceClassification
-
-    teacher = AutoModelForSequenceClassification.from_pretrained(context.teacher.path)
-    student = take_layers(context.teacher.path, [0, 2])
+    teacher = load_classifier(context.teacher.path)
+    student = keep_layers(load_classifier(context.teacher.path), [0, 2])
     assert student.config.num_hidden_layers == 2
     for at, source in enumerate((0, 2)):
         ours = student.bert.encoder.layer[at].output.dense.weight
@@ -52,4 +41,88 @@ def test_layers_are_copied_in_order(context: Context) -> None:
 @pytest.mark.parametrize("layers", [[0, 3], [2, 0], [1, 1], [-1, 0]])
 def test_layers_that_cannot_be_are_refused_with_the_range(context: Context, layers: list[int]) -> None:
     with pytest.raises(UserError, match="from 0 to 2"):
-        take_layers(context.teacher.path, layers)
+        keep_layers(load_classifier(context.teacher.path), layers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"layers": [0, 6]}, "from 0 to 5 .the teacher has 6 layers."),
+        ({"layers": "top", "num_layers": 7}, "from 0 to 5"),
+        ({"hidden_size": 100}, "a multiple of the head size 32 up to the teacher's 384"),
+        ({"hidden_size": 416}, "up to the teacher's 384"),
+        ({"intermediate_size": 2000}, "at most the teacher's 1536"),
+        ({"relations": 1.0, "relation_heads": 7}, "a divisor of the hidden sizes 384 and 384"),
+    ],
+)
+def test_what_a_teacher_does_not_have_is_refused_before_any_compute(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        Distil(**settings).check(MINILM)
+
+
+def test_sizes_after_a_distillation_are_handed_on() -> None:
+    found = Distil(layers="spread", hidden_size=256, intermediate_size=512).check(MINILM)
+    assert (found.num_layers, found.hidden_size, found.intermediate_size, found.num_heads) == (3, 256, 512, 8)
+
+
+def test_a_narrow_student_of_all_dimensions_is_the_teacher(context: Context, rows: Rows) -> None:
+    teacher = load_classifier(context.teacher.path)
+    assert narrow(teacher, rows, 0, hidden_size=32, intermediate_size=64) is teacher
+
+
+def test_a_narrow_student_keeps_the_neurons_that_carry_something(context: Context, rows: Rows) -> None:
+    teacher = load_classifier(context.teacher.path)
+    dead = torch.arange(0, 64, 2)
+    for layer in teacher.bert.encoder.layer:
+        layer.output.dense.weight.data[:, dead] = 0  # planted: every second neuron contributes nothing
+    student = narrow(teacher, rows, 0, hidden_size=None, intermediate_size=32)
+    for mine, its in zip(student.bert.encoder.layer, teacher.bert.encoder.layer, strict=True):
+        assert torch.equal(mine.output.dense.weight, its.output.dense.weight[:, 1::2])
+    ids = torch.tensor([[101, 2000, 3000, 102]])
+    assert torch.allclose(student(ids).logits, teacher(ids).logits, atol=1e-5)
+
+
+def test_a_narrow_student_has_smaller_matrices_everywhere(context: Context, rows: Rows) -> None:
+    student = narrow(load_classifier(context.teacher.path), rows, 0, hidden_size=16, intermediate_size=24)
+    assert student.config.num_attention_heads == 1
+    assert student.bert.embeddings.word_embeddings.weight.shape[1] == 16
+    assert student.bert.encoder.layer[1].intermediate.dense.weight.shape == (24, 16)
+    assert student.classifier.weight.shape == (3, 16)
+    assert student(torch.tensor([[101, 102]])).logits.shape == (1, 3)
+
+
+def test_positions_beyond_the_longest_input_are_cut_and_change_nothing(context: Context) -> None:
+    teacher, cut = load_classifier(context.teacher.path), load_classifier(context.teacher.path)
+    cut_positions(cut, 16)
+    ids = torch.arange(100, 116)[None]
+    assert cut.bert.embeddings.position_embeddings.weight.shape[0] == 16
+    assert torch.equal(cut(ids).logits, teacher(ids).logits)
+
+
+def test_the_search_finds_the_layer_that_does_nothing(context: Context, rows: Rows) -> None:
+    teacher = load_classifier(context.teacher.path)
+    layer = teacher.bert.encoder.layer[1]
+    for linear in (layer.attention.output.dense, layer.output.dense):
+        linear.weight.data.zero_()  # planted: with both residual branches empty, the layer only normalises
+        linear.bias.data.zero_()
+    with torch.no_grad():
+        encoded = [teacher(torch.tensor([ids])).logits for ids in rows.token_ids]
+    found = search_layers(teacher, rows, torch.cat(encoded).numpy(), 2, 0)
+    assert found == [0, 2]
+
+
+def test_a_list_of_layers_and_another_number_of_them_contradict() -> None:
+    with pytest.raises(ValueError, match="nothing beside a list of 2 layers, got 3"):
+        Distil(layers=[0, 1], num_layers=3)
+    with pytest.raises(ValueError, match="at least one layer"):
+        Distil(layers=[])
+
+
+def test_students_of_all_kinds_are_trained_and_load_in_transformers(context: Context) -> None:
+    step = Distil(
+        layers="searched", num_layers=2, hidden_size=16, intermediate_size=24, hidden=1.0, relations=1.0,
+        relation_heads=2, epochs=1, transfer={"copies": 2},
+    ).run(context.teacher, context)  # fmt: skip
+    student = load_classifier(step.artifact.path)
+    assert (student.config.num_hidden_layers, student.config.hidden_size) == (2, 16)
+    assert np.isfinite(student.classifier.weight.detach().numpy()).all()

@@ -7,8 +7,9 @@ import pytest
 
 from tasks.compress.context import Context
 from tasks.data import DataConfig, fingerprint, prepare
+from tasks.ensemble import ensemble_logits
 from tasks.store import run_step
-from tasks.train import PACKAGED, find_model, torch_logits
+from tasks.train import PACKAGED, find_model
 from tasks.types import Artifact
 
 COLOURS = ("red", "green", "blue")
@@ -61,7 +62,8 @@ def _tiny_bert(out: Path, work: Path) -> None:
 def _logits(teacher: Artifact, data: Artifact, out: Path) -> None:
     from tasks.data import read_split
 
-    np.save(out / "train.npy", torch_logits(teacher.path, read_split(data.path, "train"), 16))
+    for name in ("train", "validation"):
+        np.save(out / f"{name}.npy", ensemble_logits([teacher.path], read_split(data.path, name).texts, 16))
 
 
 @pytest.fixture(scope="session")

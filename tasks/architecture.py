@@ -1,0 +1,122 @@
+"""The parts of an encoder by their roles, whatever its authors named them, and what techniques can ask of it.
+
+Sources of the names: `transformers` models of the BERT, RoBERTa, ELECTRA, DistilBERT and MPNet families.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bento.errors import UserError
+
+Part = Literal["query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"]
+
+PART_NAMES: dict[Part, tuple[str, ...]] = {
+    "query": ("attention.self.query", "attention.q_lin", "attention.attn.q"),
+    "key": ("attention.self.key", "attention.k_lin", "attention.attn.k"),
+    "value": ("attention.self.value", "attention.v_lin", "attention.attn.v"),
+    "attention_output": ("attention.output.dense", "attention.out_lin", "attention.attn.o"),
+    "feed_forward_in": ("intermediate.dense", "ffn.lin1"),
+    "feed_forward_out": ("output.dense", "ffn.lin2"),
+}
+"""Role -> dotted names below one encoder layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The sizes that techniques check before any compute, read from `config.json`."""
+
+    model_type: str
+    num_layers: int
+    num_heads: int
+    hidden_size: int
+    intermediate_size: int
+    max_positions: int
+    tokenizer: str
+    """Kind of the fast tokenizer: WordPiece, BPE, Unigram or WordLevel."""
+    known_parts: bool
+    """Whether the names of its layers' parts are known here."""
+
+
+def read_architecture(config: Any, tokenizer: Any) -> Architecture:
+    """Of a `transformers` config and fast tokenizer."""
+
+    def first(*names: str) -> int:
+        return next((int(value) for name in names if isinstance(value := getattr(config, name, None), int)), 0)
+
+    kind = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"]
+    return Architecture(
+        model_type=config.model_type,
+        num_layers=first("num_hidden_layers", "n_layers"),
+        num_heads=first("num_attention_heads", "n_heads"),
+        hidden_size=first("hidden_size", "dim"),
+        intermediate_size=first("intermediate_size", "hidden_dim"),
+        max_positions=first("max_position_embeddings"),
+        tokenizer=kind,
+        known_parts=config.model_type in PARTED_MODEL_TYPES,
+    )
+
+
+PARTED_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet")
+"""Families whose parts PART_NAMES knows."""
+
+
+def require_parts(shape: Architecture, technique: str) -> None:
+    """Raises: UserError naming the families that `technique` can take apart."""
+    if not shape.known_parts:
+        raise UserError(
+            f"{technique}: expected an encoder of one of {', '.join(PARTED_MODEL_TYPES)}, got {shape.model_type!r}; "
+            f"take a teacher of one of these, or leave {technique} out of compress"
+        )
+
+
+def load_classifier(folder: Path) -> Any:
+    """The sequence classifier of a torch folder, in evaluation mode, whether `transformers` has its type or we do."""
+    from transformers import AutoModelForSequenceClassification
+
+    from tasks.linformer_model import register
+
+    register()
+    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+
+
+def layer_list(model: Any) -> tuple[str, Any]:
+    """Dotted name and module of the one ModuleList that is as long as the config says the encoder is deep.
+
+    Raises: UserError where there is none, as with layers that share their weights.
+    """
+    import torch
+
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers
+    ]
+    if len(found) != 1:
+        raise UserError(
+            f"expected an encoder with one list of layers, got {type(model).__name__}; "
+            "leave distil and structured pruning out for this architecture"
+        )
+    return found[0]
+
+
+def part(layer: Any, role: Part) -> Any:
+    """The linear module of one encoder layer that plays `role`. Raises: UserError."""
+    modules = dict(layer.named_modules())
+    for name in PART_NAMES[role]:
+        if name in modules:
+            return modules[name]
+    raise UserError(f"expected one of {', '.join(PART_NAMES[role])} in {type(layer).__name__}, got none of them")
+
+
+def set_layers(model: Any, kept: list[int]) -> None:
+    """Keep only the encoder layers `kept`, in that order, and say so in the config."""
+    import torch
+
+    name, stack = layer_list(model)
+    parent = model.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], torch.nn.ModuleList([stack[at] for at in kept]))
+    for field in ("num_hidden_layers", "n_layers"):
+        if field in model.config.to_dict():
+            setattr(model.config, field, len(kept))

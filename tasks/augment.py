@@ -1,0 +1,68 @@
+"""Altered copies of the training text, which the teacher labels: word dropout, typos, splices, replaced words.
+
+A student of few layers copies its teacher better when it sees the teacher's answers on many inputs, sensible or not
+(Tang 2019, arXiv:1903.12136, section 4.3; TinyBERT, Jiao 2020, arXiv:1909.10351, section 3.3). Splices of two texts
+show it where the teacher is undecided.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Alter = Callable[[list[str]], list[str]]
+
+
+def drop_words(words: list[str], share: float, rng: np.random.Generator) -> list[str]:
+    """Leave out about `share` of the words; at least one stays."""
+    kept = [word for word in words if rng.random() >= share]
+    return kept or [words[int(rng.integers(len(words)))]]
+
+
+def add_typos(words: list[str], share: float, rng: np.random.Generator) -> list[str]:
+    """Swap, drop, double or replace one letter in about `share` of the words of three letters and more."""
+    return [_typo(word, rng) if len(word) > 2 and rng.random() < share else word for word in words]
+
+
+def splice(words: list[str], other: list[str], rng: np.random.Generator) -> list[str]:
+    """The beginning of one text and the end of another."""
+    return words[: int(rng.integers(1, len(words) + 1))] + other[int(rng.integers(0, len(other))) :]
+
+
+def altered_copies(
+    texts: Sequence[Any], *, copies: int, drop: float, typos: float, mix: float, rng: np.random.Generator
+) -> list[Any]:
+    """`copies` altered versions of each text (or pair, each half altered on its own), without repeats."""
+    seen = set(texts)
+    found = []
+    for _ in range(copies):
+        for text in texts:
+            other = texts[int(rng.integers(len(texts)))] if rng.random() < mix else None
+            copy = _alter(text, other, drop, typos, rng)
+            if copy not in seen:
+                seen.add(copy)
+                found.append(copy)
+    return found
+
+
+def _alter(text: Any, other: Any, drop: float, typos: float, rng: np.random.Generator) -> Any:
+    if not isinstance(text, str):
+        halves = other or (None, None)
+        return tuple(_alter(half, more, drop, typos, rng) for half, more in zip(text, halves, strict=True))
+    words = text.split()
+    if not words:
+        return text
+    if other is not None and other.split():
+        words = splice(words, other.split(), rng)
+    return " ".join(add_typos(drop_words(words, drop, rng), typos, rng))
+
+
+def _typo(word: str, rng: np.random.Generator) -> str:
+    at, kind = int(rng.integers(len(word) - 1)), int(rng.integers(4))
+    if kind == 0:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    if kind == 1:
+        return word[:at] + word[at + 1 :]
+    if kind == 2:
+        return word[:at] + word[at] + word[at:]
+    return word[:at] + chr(ord("a") + int(rng.integers(26))) + word[at + 1 :]

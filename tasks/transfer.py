@@ -1,0 +1,112 @@
+"""Transfer text: sentences without labels, from a file or altered from the training text, that the teacher labels.
+
+The teacher's logits are computed once for a set of settings and shared by every technique that trains on them.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from bento.errors import DataError
+from bento.manifest import file_sha256
+from tasks.augment import altered_copies
+from tasks.data import read_split
+from tasks.data.files import read_table
+from tasks.ensemble import ensemble_logits
+from tasks.store import run_step
+from tasks.types import Artifact, Section
+
+if TYPE_CHECKING:
+    from tasks.compress.context import Context
+
+log = logging.getLogger("retort.transfer")
+
+
+class TransferConfig(Section):
+    """Where text without labels comes from."""
+
+    file: str | None = None
+    """Unlabelled text: a .txt file with a sentence a line, or a csv, tsv, jsonl or parquet file."""
+    column: str = "text"
+    """Column of the text in a file that has columns."""
+    copies: int = Field(default=4, ge=0, le=100)
+    """Altered copies of each training text."""
+    drop: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the words that an altered copy leaves out."""
+    typos: float = Field(default=0.05, ge=0, le=1)
+    """Share of the words that get a wrong letter."""
+    mix: float = Field(default=0.3, ge=0, le=1)
+    """Share of the copies that splice the beginning of one text with the end of another."""
+    replace: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the words that the teacher's encoder replaces by what it would expect there."""
+
+
+def read_transfer(config: TransferConfig, context: "Context") -> tuple[list[Any], Any]:
+    """Texts and the teacher's logits_NC on them, made once. Raises: DataError."""
+    inputs: list[Artifact | str] = [context.data, *context.teachers]
+    if config.file is not None:
+        inputs.append(file_sha256(_existing(config.file)))
+    step = run_step(
+        "transfer",
+        kind="logits",
+        inputs=inputs,
+        config=config.model_dump(exclude={"file"}) | {"max_tokens": context.max_tokens, "seed": context.seed},
+        code="tasks.transfer",
+        make=lambda out, work: _make(config, context, out),
+    )
+    lines = (step.artifact.path / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [value if isinstance(value, str) else tuple(value) for value in map(json.loads, lines)]
+    return texts, np.load(step.artifact.path / "logits.npy")
+
+
+def _make(config: TransferConfig, context: "Context", out: Path) -> None:
+    train = list(read_split(context.data.path, "train").texts)
+    rng = np.random.default_rng(context.seed)
+    sources = train
+    if config.replace > 0:
+        from tasks.masked import replace_words
+
+        sources = replace_words(train, context, share=config.replace)
+    texts = _file_texts(config, train)
+    texts += altered_copies(
+        sources, copies=config.copies, drop=config.drop, typos=config.typos, mix=config.mix, rng=rng
+    )
+    if not texts:
+        raise DataError("transfer: expected a file or copies >= 1, got neither; give one, or leave transfer out")
+    log.info("the teacher answers %d texts without labels", len(texts))
+    np.save(
+        out / "logits.npy", ensemble_logits([teacher.path for teacher in context.teachers], texts, context.max_tokens)
+    )
+    lines = (json.dumps(text, ensure_ascii=False) for text in texts)
+    (out / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _file_texts(config: TransferConfig, train: list[Any]) -> list[Any]:
+    """The file's texts that are not in training. Raises: DataError."""
+    if config.file is None:
+        return []
+    path = _existing(config.file)
+    if not isinstance(train[0], str):
+        raise DataError("transfer.file: expected single texts in training, got pairs; use copies instead")
+    if path.suffix.lower() == ".txt":
+        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    else:
+        table = read_table(path, [config.column])
+        if config.column not in table.columns:
+            raise DataError(
+                f"{path}: expected a column {config.column!r}, got {', '.join(table.columns)}; set transfer.column"
+            )
+        found = [str(values[config.column]).strip() for _, values in table.records]
+    known = set(train)
+    return [text for text in dict.fromkeys(found) if text and text not in known]
+
+
+def _existing(name: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise DataError(f"transfer.file: expected a file of unlabelled text, but there is no {path}")
+    return path

@@ -1,0 +1,35 @@
+"""Small real things to train on: a three-layer BERT with random weights, and sentences that name a colour."""
+
+from pathlib import Path
+
+COLOURS = ("red", "green", "blue")
+NOUNS = ("car", "house", "lamp", "door", "book", "chair", "wall", "ship", "coat", "cup", "tree", "road")
+
+
+def write_colours(folder: Path) -> Path:
+    """`train.csv` and `test.csv` of 36 rows each."""
+    folder.mkdir()
+    for name, sentence in (("train", "the {noun} over there is {colour}"), ("test", "a {colour} {noun} was seen")):
+        rows = [f"{sentence.format(noun=noun, colour=colour)},{colour}" for colour in COLOURS for noun in NOUNS]
+        (folder / f"{name}.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_bert(folder: Path) -> Path:
+    """A torch folder with the packaged encoder's tokenizer and a classifier of the colours."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    from tasks.train import PACKAGED, find_model
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(find_model(PACKAGED))
+    labels = sorted(COLOURS)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=32, id2label=dict(enumerate(labels)),
+        label2id={label: at for at, label in enumerate(labels)}, initializer_range=0.2,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

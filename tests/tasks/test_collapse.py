@@ -1,0 +1,81 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bento.errors import RetortError
+from tasks.collapse import at_chance, check_teacher, kappa
+from tasks.compress.context import Context
+from tasks.store import NotMadeError, only_looking, run_step
+from tasks.types import Section
+
+
+def one_hot(labels_N: np.ndarray, num_classes: int) -> np.ndarray:
+    return np.eye(num_classes, dtype=np.float32)[labels_N]
+
+
+def test_always_the_largest_class_is_chance_however_large_it_is() -> None:
+    labels = np.array([0] * 450 + [1] * 50)
+    assert at_chance(np.zeros(500, dtype=int), labels)
+
+
+def test_a_rare_class_that_is_found_is_not_chance() -> None:
+    labels = np.array([0] * 475 + [1] * 25)
+    found = labels.copy()
+    found[480:490] = 0
+    assert not at_chance(found, labels)
+
+
+def test_kappa_is_cohens() -> None:
+    # 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: observed .7, expected .5, kappa .4
+    mine = np.array([1] * 25 + [0] * 25)
+    other = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
+    assert kappa(mine, other) == pytest.approx(0.4)
+
+
+def test_a_teacher_that_learnt_nothing_stops_the_build() -> None:
+    labels = np.arange(300) % 3
+    with pytest.raises(RetortError, match=r"teacher: collapsed: accuracy 0\.333 on 300"):
+        check_teacher(one_hot(np.zeros(300, dtype=int), 3), labels)
+    check_teacher(one_hot(labels, 3), labels)
+
+
+class Ruin(Section):
+    """A planted fault: a technique that zeroes the classifier."""
+
+    kind: str = "ruin"
+    produces: str = "torch"
+
+
+def test_a_technique_after_which_all_answers_are_alike_is_named_and_leaves_nothing(
+    able: Context,
+) -> None:
+    def ruin(out: Path, work: Path) -> None:
+        from tasks.architecture import load_classifier
+
+        model = load_classifier(able.teacher.path)
+        model.classifier.weight.data.zero_()
+        model.save_pretrained(out)
+        for path in able.teacher.path.glob("*token*"):
+            (out / path.name).write_bytes(path.read_bytes())
+
+    with pytest.raises(RetortError, match=r"ruin: collapsed: .* its teacher"):
+        able.step(Ruin(), able.teacher, ruin)
+    with only_looking(), pytest.raises(NotMadeError):
+        able.step(Ruin(), able.teacher, ruin)
+
+
+@pytest.fixture(scope="module")
+def able(context: Context) -> Context:
+    """The tiny teacher, with answers recorded for it that are right, as a trained one's would be."""
+    from tasks.data import read_labels, read_split
+
+    def right(out: Path, work: Path) -> None:
+        for name in ("train", "validation"):
+            split = read_split(context.data.path, name)
+            index = {label: at for at, label in enumerate(read_labels(context.data.path))}
+            np.save(out / f"{name}.npy", one_hot(np.array([index[label] for label in split.labels]), 3) * 9)
+
+    made = run_step("right", kind="logits", inputs=[context.data], config={}, code="tasks.types", make=right)
+    return replace(context, teacher_logits=made.artifact)

@@ -1,0 +1,84 @@
+"""What a student learns from: each loss against its formula written out in numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.distillation import UNLABELLED, distillation_loss, hidden_loss, relation_loss, spread
+
+
+def reference_loss(
+    student_BC: np.ndarray, teacher_BC: np.ndarray, labels_B: np.ndarray, temperature: float, soft: float
+) -> float:
+    """Hinton's loss written out in numpy."""
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    p, q = softmax(teacher_BC / temperature), softmax(student_BC / temperature)
+    divergence = (p * (np.log(p) - np.log(q))).sum(axis=1).mean() * temperature**2
+    entropy = -np.log(softmax(student_BC)[np.arange(len(labels_B)), labels_B]).mean()
+    return float(soft * divergence + (1 - soft) * entropy)
+
+
+def test_the_loss_is_hintons() -> None:
+    rng = np.random.default_rng(0)
+    student, teacher, labels = rng.normal(size=(5, 4)), rng.normal(size=(5, 4)), rng.integers(4, size=5)
+    found = distillation_loss(
+        torch.tensor(student), torch.tensor(teacher), torch.tensor(labels), temperature=3.0, soft=0.7
+    )
+    assert float(found) == pytest.approx(reference_loss(student, teacher, labels, 3.0, 0.7))
+
+
+def test_the_loss_is_zero_for_the_teachers_own_answers_without_labels() -> None:
+    logits = torch.randn(3, 4)
+    assert float(
+        distillation_loss(logits, logits, torch.zeros(3, dtype=torch.long), temperature=2.0, soft=1.0)
+    ) == pytest.approx(0, abs=1e-6)
+
+
+def test_rows_without_a_label_count_only_in_the_soft_part() -> None:
+    rng = np.random.default_rng(1)
+    student, teacher = torch.tensor(rng.normal(size=(4, 3))), torch.tensor(rng.normal(size=(4, 3)))
+    labels = torch.tensor([0, UNLABELLED, 2, UNLABELLED])
+    found = distillation_loss(student, teacher, labels, temperature=1.0, soft=0.0)
+    expected = torch.nn.functional.cross_entropy(student[[0, 2]], labels[[0, 2]])
+    assert float(found) == pytest.approx(float(expected))
+    none = distillation_loss(student, teacher, torch.full((4,), UNLABELLED), temperature=1.0, soft=0.0)
+    assert float(none) == 0
+
+
+def test_the_relation_loss_is_that_of_minilmv2_over_real_tokens() -> None:
+    rng = np.random.default_rng(2)
+    student_BTH, teacher_BTH = rng.normal(size=(2, 4, 6)), rng.normal(size=(2, 4, 8))
+    lengths = (4, 2)
+    expected, count = 0.0, 0
+    for row, length in enumerate(lengths):
+        for head in range(2):
+            mine = softmax_relations(student_BTH[row, :length, head * 3 : head * 3 + 3])
+            its = softmax_relations(teacher_BTH[row, :length, head * 4 : head * 4 + 4])
+            expected += float((its * np.log(its / mine)).sum())
+            count += length
+    mask = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
+    found = relation_loss(torch.tensor(student_BTH), torch.tensor(teacher_BTH), mask, 2)
+    assert float(found) == pytest.approx(expected / count, rel=1e-5)
+
+
+def softmax_relations(states: np.ndarray) -> np.ndarray:
+    scores = states @ states.T / np.sqrt(states.shape[1])
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def test_the_hidden_loss_leaves_padding_out() -> None:
+    student, teacher = torch.zeros(1, 3, 2), torch.ones(1, 3, 2)
+    teacher[0, 2] = 100
+    assert float(hidden_loss(student, teacher, torch.tensor([[1.0, 1.0, 0.0]]))) == pytest.approx(1.0)
+
+
+def test_layers_are_spread_from_the_first_to_the_last() -> None:
+    assert spread(3, 6) == [0, 2, 5]
+    assert spread(6, 12) == [0, 2, 4, 7, 9, 11]
+    assert spread(1, 6) == [5]
+    assert spread(6, 6) == list(range(6))

@@ -1,0 +1,27 @@
+import numpy as np
+
+from bento.predictor import softmax
+from tasks.compress.context import Context
+from tasks.ensemble import ensemble_logits, torch_logits
+
+TEXTS = ["the car is red", "a blue lamp"]
+
+
+def test_one_teacher_answers_with_its_own_logits(context: Context) -> None:
+    folder = context.teacher.path
+    assert np.array_equal(ensemble_logits([folder], TEXTS, 16), torch_logits(folder, TEXTS, 16))
+
+
+def test_several_answer_with_their_mean_probability(context: Context, tmp_path) -> None:
+    import shutil
+
+    from tasks.architecture import load_classifier
+
+    other = tmp_path / "other"
+    shutil.copytree(context.teacher.path, other)
+    model = load_classifier(other)
+    model.classifier.weight.data *= -3
+    model.save_pretrained(other)
+    folders = [context.teacher.path, other]
+    mean = np.mean([softmax(torch_logits(folder, TEXTS, 16)) for folder in folders], axis=0)
+    assert np.allclose(softmax(ensemble_logits(folders, TEXTS, 16)), mean, atol=1e-6)

@@ -1,0 +1,166 @@
+"""The search: what is sketched, what is trained, what is chosen, and that a kill costs nothing."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bento.errors import RetortError, UserError
+from tasks import search as searching
+from tasks.compress.context import Context
+from tasks.search import (
+    SearchConfig,
+    Trial,
+    chain_of,
+    choose,
+    one_after_another,
+    pareto_front,
+    read_search,
+    search,
+    with_front,
+)  # fmt: skip
+from tests.tasks.compress.test_distil import MINILM
+
+TINY: dict[str, Any] = {
+    "trials": 4, "num_layers": [1, 2], "intermediate_size": [16, 64], "scheme": ["int8_dynamic"],
+    "accuracy_drop": 0.9, "distil": {"epochs": 1},
+}  # fmt: skip
+
+
+def trial(number: int, accuracy: float | None, latency_ms: float, size_mb: float, **more: Any) -> Trial:
+    return Trial(
+        number=number, point={"number": number}, state="trained" if accuracy is not None else "cannot_win",
+        accuracy=accuracy, latency_ms=latency_ms, size_mb=size_mb, probe=more.get("probe", 0.5),
+    )  # fmt: skip
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    rows = [(1, 1), (2, 0), (0, 2), (0, 0), (1, 0), (2, 0)]
+    brute = [
+        not any(all(b >= a for a, b in zip(row, other, strict=True)) and other != row for other in rows) for row in rows
+    ]
+    assert pareto_front(rows) == brute == [True, True, True, False, False, True]
+
+
+def test_only_trained_points_are_on_the_front() -> None:
+    found = with_front([trial(0, 0.9, 1.0, 5), trial(1, None, 0.1, 1), trial(2, 0.8, 2.0, 6), trial(3, 0.8, 0.5, 6)])
+    assert [one.on_front for one in found] == [True, False, False, True]
+
+
+def test_the_fastest_within_all_limits_is_chosen_and_the_words_say_what_was_passed_over() -> None:
+    trials = [trial(0, 0.92, 2.0, 8), trial(1, 0.915, 1.0, 6), trial(2, 0.90, 0.5, 3), trial(3, 0.95, 0.8, 20)]
+    config = SearchConfig(accuracy_drop=0.01, size_mb=10)
+    best, words = choose(config, trials, 0.92)
+    assert best.number == 1
+    assert "Point 1 answers soonest of the 2 that keep every limit" in words
+    assert "not accurate enough: point 2 (accuracy 0.9000, 0.50 ms, 3.00 MB)" in words
+    assert choose(config.model_copy(update={"prefer": "accuracy"}), trials, 0.92)[0].number == 0
+    assert choose(config.model_copy(update={"prefer": "size", "accuracy_drop": 0.05}), trials, 0.92)[0].number == 2
+
+
+def test_without_a_point_within_the_limits_the_most_accurate_is_taken_and_it_is_said() -> None:
+    best, words = choose(SearchConfig(accuracy_drop=0.0), [trial(0, 0.8, 1, 1), trial(1, 0.7, 0.5, 1)], 0.9)
+    assert best.number == 0
+    assert "none kept the accuracy of 0.9000" in words
+
+
+def test_nothing_trained_is_an_error_with_the_reasons() -> None:
+    beyond = replace(trial(0, None, 9, 9), state="beyond_limits", why="9.00 MB, more than 5")
+    with pytest.raises(RetortError, match=r"none of 1 points could be trained .0: 9\.00 MB, more than 5.; widen"):
+        choose(SearchConfig(), [beyond], 0.9)
+
+
+def test_a_point_that_a_trained_one_beats_in_all_that_is_known_is_not_trained(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sketched = trial(7, None, 1.0, 5.0, probe=0.4)
+    monkeypatch.setattr(searching, "_sketch", lambda *_: sketched)
+    monkeypatch.setattr(searching, "_train", lambda *_: pytest.fail("it was trained"))
+    better = trial(1, 0.9, 0.9, 5.0, probe=0.5)
+    found = searching.run_trial(SearchConfig(), context, [better], 7, {})
+    assert (found.state, found.why) == ("cannot_win", "point 1 is better in all that is known")
+    found = searching.run_trial(SearchConfig(latency_ms=0.5), context, [], 7, {})
+    assert (found.state, found.why) == ("beyond_limits", "1.00 ms, more than 0.5")
+
+
+def test_a_technique_that_fails_is_a_failed_trial_with_its_reason(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Trial:
+        raise RetortError("distil: collapsed")
+
+    monkeypatch.setattr(searching, "_sketch", fail)
+    found = searching.run_trial(SearchConfig(), context, [], 3, {})
+    assert (found.state, found.why) == ("failed", "distil: collapsed")
+
+
+def test_a_point_becomes_a_chain() -> None:
+    config = SearchConfig(distil={"temperature": 3.0, "transfer": {"copies": 2}})
+    point = {
+        "vocabulary": 0.99, "num_layers": 2, "hidden_size": None, "intermediate_size": 512, "speedup": 1.5,
+        "sparsity": 0.5, "scheme": "int8_static", "weight_bits": 8, "embedding_bits": 4, "threads": 2,
+    }  # fmt: skip
+    chain = chain_of(config, point)
+    kinds = [technique.kind for technique in chain]
+    assert kinds == ["prune_vocabulary", "distil", "prune_structure", "prune_weights", "export", "quantize", "pack"]
+    assert (chain[1].num_layers, chain[1].intermediate_size, chain[1].temperature) == (2, 512, 3.0)  # type: ignore[union-attr]
+    assert chain[2].transfer == config.distil.transfer  # type: ignore[union-attr]
+
+
+def test_a_space_that_the_teacher_cannot_fill_is_refused_before_any_compute() -> None:
+    with pytest.raises(UserError, match="the teacher has 6 layers"):
+        SearchConfig(num_layers=[3, 8]).check(MINILM)
+    with pytest.raises(UserError, match="head size 32"):
+        SearchConfig(hidden_size=[384, 100]).check(MINILM)
+    with pytest.raises(ValueError, match="write the sizes to try under search"):
+        SearchConfig(distil={"num_layers": 2})
+
+
+def test_a_search_ends_in_a_chosen_chain_and_is_found_again(context: Context) -> None:
+    step = search(SearchConfig(**TINY), context, one_after_another)
+    found = read_search(step.artifact.path)
+    assert len(found.trials) == 4
+    assert len({str(one.point) for one in found.trials}) == 4, "no point is looked at twice"
+    chosen = next(one for one in found.trials if one.number == found.chosen)
+    assert chosen.state == "trained"
+    assert f"Point {chosen.number} " in found.words
+    assert [row["kind"] for row in found.chain] == ["distil", "export", "quantize"]
+    assert search(SearchConfig(**TINY), context, one_after_another).cached
+
+
+def test_a_killed_search_goes_on_with_the_trials_that_it_had(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SearchConfig(**(TINY | {"seed": 5}))
+    numbers = itertools.count()
+
+    def killed_at_the_third(calls: Sequence[Callable[[], Trial]], _: SearchConfig) -> list[Trial]:
+        if next(numbers) == 2:
+            raise KeyboardInterrupt
+        return [call() for call in calls]
+
+    monkeypatch.setattr(searching, "run_trial", _planted)
+    with pytest.raises(KeyboardInterrupt):
+        search(config, context, killed_at_the_third)
+    finished = []
+
+    def counted(calls: Sequence[Callable[[], Trial]], _: SearchConfig) -> list[Trial]:
+        finished.extend(calls)
+        return [call() for call in calls]
+
+    step = search(config, context, counted)
+    assert len(finished) == 2, "two of four were done before the kill"
+    assert len(read_search(step.artifact.path).trials) == 4
+
+
+def test_a_space_smaller_than_the_trials_is_walked_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "run_trial", _planted)
+    step = search(SearchConfig(**(TINY | {"trials": 50, "seed": 6})), context, one_after_another)
+    assert len(read_search(step.artifact.path).trials) == 4
+
+
+def _planted(_config: SearchConfig, _context: Context, _known: Any, number: int, point: dict[str, Any]) -> Trial:
+    return replace(trial(number, 0.9, float(point["num_layers"]), float(point["intermediate_size"])), point=point)

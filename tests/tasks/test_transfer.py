@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bento.errors import DataError
+from tasks.compress.context import Context
+from tasks.data import read_split
+from tasks.ensemble import torch_logits
+from tasks.transfer import TransferConfig, read_transfer
+
+
+def test_a_file_of_sentences_is_answered_by_the_teacher_without_those_in_training(
+    context: Context, tmp_path: Path
+) -> None:
+    known = read_split(context.data.path, "train").texts[0]
+    path = tmp_path / "more.txt"
+    path.write_text(f"a red kite\n\n{known}\na red kite\nblue skies\n", encoding="utf-8")
+    texts, logits_NC = read_transfer(TransferConfig(file=str(path), copies=0), context)
+    assert texts == ["a red kite", "blue skies"]
+    assert np.allclose(logits_NC, torch_logits(context.teacher.path, texts, 16), atol=1e-5)
+
+
+def test_a_column_of_a_table_is_read_and_a_wrong_one_named(context: Context, tmp_path: Path) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text("id,body\n1,a red kite\n", encoding="utf-8")
+    texts, _ = read_transfer(TransferConfig(file=str(path), column="body", copies=0), context)
+    assert texts == ["a red kite"]
+    with pytest.raises(DataError, match=r"expected a column .text., got id, body; set transfer\.column"):
+        read_transfer(TransferConfig(file=str(path), copies=0), context)
+
+
+def test_no_text_at_all_and_a_file_that_is_not_there_are_told(context: Context) -> None:
+    with pytest.raises(DataError, match="got neither"):
+        read_transfer(TransferConfig(copies=0), context)
+    with pytest.raises(DataError, match="there is no nowhere"):
+        read_transfer(TransferConfig(file="nowhere.txt"), context)
+
+
+def test_altered_copies_are_answered_once(context: Context) -> None:
+    config = TransferConfig(copies=2)
+    texts, logits_NC = read_transfer(config, context)
+    assert logits_NC.shape == (len(texts), 3)
+    again, same_NC = read_transfer(config, context)
+    assert (texts, logits_NC.tolist()) == (again, same_NC.tolist())
