@@ -15,7 +15,7 @@ from flows.chain import Built, make_candidate
 from flows.config import Config
 from flows.peers import Missing, Peer, load_peers, predict_with
 from tasks.data import read_split
-from tasks.evaluate import Answer, interleaved, sample, throughput, read_predictions
+from tasks.evaluate import Answer, interleaved, read_predictions, sample, throughput
 from tasks.gate import GateConfig, MarginGate, judge
 from tasks.store import Step
 from tasks.types import Artifact
@@ -295,8 +295,22 @@ def _stages(steps: tuple[Step, ...]) -> list[dict[str, Any]]:
     return [{"name": step.name, "cached": step.cached, "seconds": step.seconds} for step in steps]
 
 
+def _attention(chosen: Config) -> dict[str, Any]:
+    from flows.bench_attention import bench_attention
+
+    return bench_attention(chosen)
+
+
+def _geometry(chosen: Config) -> dict[str, Any]:
+    from flows.bench_geometry import bench_geometry
+
+    return bench_geometry(chosen)
+
+
 BENCHMARKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "compress": bench_compress,
     "serve": bench_serve,
     "drift": bench_drift,
+    "attention": _attention,
+    "geometry": _geometry,
 }

@@ -6,7 +6,6 @@ Weights are random and no data is read: both depend on the sizes alone.
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from bento.predictor import open_session
 from flows.bench import row
 from flows.config import Config
 from tasks.attention_speed import median_ms, peak_bytes
-from tasks.compress.linformer import Linformer, write_fused
+from tasks.compress.linformer import Linformer, write_fused, write_int8
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 SHORT = (16, 32, 64)
@@ -25,30 +24,30 @@ NUM_FITTED = 3
 """The exponents are fitted on this many of the greatest lengths, where what grows fastest shows."""
 MINILM = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
 VOCABULARY = 1_000
-TIMING_S = 75.0
-LINEAR = 1.2
-"""Exponent up to which time and memory count as linear."""
+TIMING_S = 40.0
+"""Of each precision."""
+LINEAR = 1.3
+"""Exponent up to which time and memory count as linear: a little above 1, since longer texts fill more of the slots."""
 QUADRATIC = 1.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curves:
-    """What each attention needs at each length, in rising order."""
-
-    ms: Mapping[str, Mapping[int, float]]
-    """Attention -> number of tokens -> milliseconds of one text."""
-    mb: Mapping[str, Mapping[int, float]]
-    """Attention -> number of tokens -> megabytes at the peak."""
+Curves = Mapping[str, Mapping[int, float]]
+"""Attention (`full`, `linformer`) -> number of tokens -> milliseconds, or megabytes."""
 
 
 def bench_attention(chosen: Config) -> dict[str, Any]:
-    """One text of each length through MiniLM's geometry, float32, one thread; Linformer as `chosen` sets it."""
+    """One text of each length through MiniLM's geometry, on one thread; Linformer as `chosen` sets it."""
     found = [one for one in chosen.compress if isinstance(one, Linformer)]
     settings = found[0] if found else Linformer()
     with tempfile.TemporaryDirectory() as folder:
-        models = write_models(settings, Path(folder), longest=max(LENGTHS), sizes=MINILM)
-        curves = measure(models, timed=(*SHORT, *LENGTHS), weighed=LENGTHS, budget_s=TIMING_S)
-    return {"title": _title(settings), "rows": rows(curves)}
+        floats = write_models(settings, Path(folder), longest=max(LENGTHS), sizes=MINILM)
+        integers = {name: write_int8(path) for name, path in floats.items()}
+        rows = [
+            *time_rows("float32", time_models(floats, (*SHORT, *LENGTHS), budget_s=TIMING_S)),
+            *time_rows("int8", time_models(integers, (*SHORT, *LENGTHS), budget_s=TIMING_S)),
+            *memory_rows("float32", weigh_models(floats, LENGTHS)),
+        ]
+    return {"title": _title(settings), "rows": rows}
 
 
 def write_models(settings: Linformer, folder: Path, *, longest: int, sizes: Mapping[str, int]) -> dict[str, Path]:
@@ -66,23 +65,32 @@ def write_models(settings: Linformer, folder: Path, *, longest: int, sizes: Mapp
     return {"full": write_fused(full, folder / "full"), "linformer": write_fused(student, folder / "linformer")}
 
 
-def measure(models: Mapping[str, Path], *, timed: Sequence[int], weighed: Sequence[int], budget_s: float) -> Curves:
-    """Times in turns in this process, and the memory of each length and model in a process of its own."""
+def time_models(models: Mapping[str, Path], lengths: Sequence[int], *, budget_s: float) -> Curves:
+    """Milliseconds of one text, the models in turns."""
     sessions = {name: open_session(path, threads=1) for name, path in models.items()}
-    ms = median_ms(sessions, timed, budget_s=budget_s)
-    return Curves(
-        ms={name: dict(zip(timed, values, strict=True)) for name, values in ms.items()},
-        mb={name: {length: peak_bytes(path, length) / 1e6 for length in weighed} for name, path in models.items()},
-    )
+    ms = median_ms(sessions, lengths, budget_s=budget_s)
+    return {name: dict(zip(lengths, values, strict=True)) for name, values in ms.items()}
 
 
-def rows(curves: Curves) -> list[dict[str, Any]]:
-    """Each length, the exponents, and from which length on Linformer is faster."""
-    lengths = list(curves.mb["full"])
-    found = [_length_row("time", curves.ms, "ms", length) for length in lengths]
-    found += [_length_row("memory", curves.mb, "MB", length) for length in lengths]
-    found += [*_exponent_rows("time", curves.ms), *_exponent_rows("memory", curves.mb)]
-    return [*found, _crossing_row(curves.ms)]
+def weigh_models(models: Mapping[str, Path], lengths: Sequence[int]) -> Curves:
+    """Megabytes that one text needs at the peak, each length and model in a process of its own.
+
+    0 where it fits into what the runtime had allocated for a text of a few tokens.
+    """
+    return {name: {length: peak_bytes(path, length) / 1e6 for length in lengths} for name, path in models.items()}
+
+
+def time_rows(precision: str, ms: Curves) -> list[dict[str, Any]]:
+    """Each of LENGTHS, the exponents, and from which length on Linformer is faster."""
+    what = f"{precision} time"
+    found = [_length_row(what, ms, "ms", length) for length in ms["full"] if length not in SHORT]
+    return [*found, *_exponent_rows(what, ms), _crossing_row(precision, ms)]
+
+
+def memory_rows(precision: str, mb: Curves) -> list[dict[str, Any]]:
+    """Each length and the exponents."""
+    what = f"{precision} memory"
+    return [*(_length_row(what, mb, "MB", length) for length in mb["full"]), *_exponent_rows(what, mb)]
 
 
 def exponent(values: Mapping[int, float]) -> float:
@@ -110,16 +118,17 @@ def crossing(full: Mapping[int, float], other: Mapping[int, float]) -> float | N
 def _title(settings: Linformer) -> str:
     return (
         f"Attention: Linformer with {settings.projected_length} slots, {settings.sharing}, against full attention; "
-        f"{MINILM['num_hidden_layers']} layers of {MINILM['hidden_size']}, float32, one thread"
+        f"{MINILM['num_hidden_layers']} layers of {MINILM['hidden_size']}, one thread"
     )
 
 
-def _length_row(what: str, values: Mapping[str, Mapping[int, float]], unit: str, length: int) -> dict[str, Any]:
+def _length_row(what: str, values: Curves, unit: str, length: int) -> dict[str, Any]:
     full, other = values["full"][length], values["linformer"][length]
-    return row(f"{what}, {length:,} tokens", other, unit, f"full attention: {full:,.4g} {unit}", full / other)
+    ratio = full / other if full > 0 and other > 0 else None
+    return row(f"{what}, {length:,} tokens", other, unit, f"full attention: {full:,.4g} {unit}", ratio)
 
 
-def _exponent_rows(what: str, values: Mapping[str, Mapping[int, float]]) -> list[dict[str, Any]]:
+def _exponent_rows(what: str, values: Curves) -> list[dict[str, Any]]:
     full, other = exponent(values["full"]), exponent(values["linformer"])
     fitted = sorted(values["full"])[-NUM_FITTED:]
     span = f"{fitted[0]:,} to {fitted[-1]:,} tokens"
@@ -129,10 +138,10 @@ def _exponent_rows(what: str, values: Mapping[str, Mapping[int, float]]) -> list
     ]
 
 
-def _crossing_row(ms: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+def _crossing_row(precision: str, ms: Curves) -> dict[str, Any]:
     found, lengths = crossing(ms["full"], ms["linformer"]), sorted(ms["full"])
     told = {None: f"never up to {lengths[-1]:,}", float(lengths[0]): "the shortest timed; the crossing is below"}
     return row(
-        "Linformer is faster from", found, "tokens", told.get(found, "interpolated"), target=f"<= {lengths[-1]:,}",
-        met=found is not None,
+        f"{precision}: Linformer is faster from", found, "tokens", told.get(found, "interpolated"),
+        target=f"<= {lengths[-1]:,}", met=found is not None,
     )  # fmt: skip

@@ -93,6 +93,8 @@ def _log(config: Config, built: Built, report: GateReport, tags: Mapping[str, st
         tracking.log_scores(built.scores)
         tracking.log_gate(report)
         tracking.log_figures(summaries.figures(built))
+        if built.found is not None:
+            tracking.log_search(built.found)
     return run_id
 
 

@@ -279,7 +279,7 @@ def audit_import(name: Name, source: Annotated[Path, typer.Argument(metavar="IN.
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="compress|serve|drift")],
+    what: Annotated[str, typer.Argument(metavar="compress|serve|drift|attention|geometry")],
     config: Annotated[Path, typer.Option(help="The build to measure")] = Path("configs/quickstart.yaml"),
     overrides: Overrides = None,
     as_json: AsJson = False,

@@ -4,7 +4,7 @@ import importlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -50,9 +50,14 @@ def side_by_side(calls: Sequence[Callable[[], Trial]], config: SearchConfig) -> 
 
     @flow(name="trials", task_runner=_runner(config), persist_result=False)
     def trials() -> list[Trial]:
-        return [future.result() for future in [trial.submit(quote(call)) for call in calls]]
+        return [future.result() for future in [trial.submit(_whole(call)) for call in calls]]
 
     return trials()
+
+
+def _whole(call: Callable[[], Trial]) -> Callable[[], Trial]:
+    """The call as it is: Prefect would otherwise look for futures inside it."""
+    return cast("Callable[[], Trial]", quote(call))
 
 
 def _runner(config: SearchConfig) -> TaskRunner[Any]:

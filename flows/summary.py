@@ -54,12 +54,18 @@ def summarise(
             {"step": step.name, "sha256": step.artifact.sha256, "parents": list(step.artifact.parents)}
             for step in built.steps
         ],
+        "search": _search(built),
         "data": read_report(built.data.path),
         "environment": _environment(),
         "command": command,
         "config_yaml": _yaml(config),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _search(built: "Built") -> dict[str, Any] | None:
+    """What the search looked at and why it chose what it chose; null where the chain was given."""
+    return asdict(built.found) if built.found is not None else None
 
 
 def score_row(scores: Scores) -> dict[str, Any]:

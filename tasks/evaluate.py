@@ -139,13 +139,14 @@ def _scores_from(values: dict[str, Any]) -> Scores:
 def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out: Path) -> None:
     labels, train, test = read_labels(data), read_split(data, "train"), read_split(data, "test")
     predictors = {name: Predictor(folder) for name, folder in models.items()}
-    eager = _Eager(teacher, next(iter(predictors.values())).manifest.max_tokens)
+    eager = Eager(teacher, next(iter(predictors.values())).manifest.max_tokens)
     answers = {name: predictor.predict for name, predictor in predictors.items()} | {"teacher": eager.answer}
     sizes = {name: folder_size_bytes(folder) for name, folder in models.items()} | {"teacher": eager.size_bytes}
     latency_ms = interleaved(answers, sample(test, seed))
     scores = {}
     for name, predictor in predictors.items():
-        batch_size = 1 if "scheme" in predictor.manifest.lineage else 32
+        lineage = predictor.manifest.lineage
+        batch_size = 1 if "scheme" in lineage and not lineage.get("batch_invariant") else 32
         answered = predict(predictor, test, labels, batch_size=batch_size)
         predictions = replace(answered, latency_ms_N=np.array(latency_ms[name]))
         write_predictions(out, name, predictions)
@@ -159,7 +160,7 @@ def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out
     (out / "scores.json").write_text(text, encoding="utf-8")
 
 
-class _Eager:
+class Eager:
     """The teacher as PyTorch runs it without a compiler, from text to probabilities."""
 
     def __init__(self, folder: Path, max_tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""How much an encoder's heads, neurons and layers matter to its answers, from the gradients of masks over them.
+"""How much an encoder's heads and neurons matter to its answers, from the gradients of masks over them.
 
 A mask m multiplies what a unit gives to the rest, and is 1. From the gradients g of the loss of each row in m:
 
@@ -6,7 +6,7 @@ A mask m multiplies what a unit gives to the rest, and is 1. From the gradients 
   order left out since a trained model stands at a minimum (Kwon 2022, arXiv:2204.09656, eq. 5 to 8).
 - First-order Taylor expansion, mean of |g| (Michel 2019, arXiv:1905.10650, eq. 2; Molchanov 2019, arXiv:1906.10771).
 
-Shapes: N rows, B batch, T tokens, C classes, A heads, D dimensions of a head, F feed-forward neurons, L layers.
+Shapes: N rows, B batch, T tokens, C classes, A heads, F feed-forward neurons, X either of the two.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.architecture import layer_list, part
-from tasks.structure import head_size, on_output
+from tasks.structure import head_size
 from tasks.training import Rows, collate, forward
 
 Method = Literal["fisher", "taylor"]
@@ -29,27 +29,21 @@ class Importance:
     """heads_A of each layer."""
     neurons: list[Any]
     """neurons_F of each layer."""
-    layers_L: Any
-    """Whole layers, whose input is passed on in their place."""
 
 
 def importance(model: Any, rows: Rows, pad_id: int, method: Method) -> Importance:
     """Scores over `rows`, whose targets hold the `label` of each; the model is left as it was."""
-    import torch
-
-    _, stack = layer_list(model)
-    depth = len(stack)
+    depth = len(layer_list(model)[1])
     totals: list[Any] = []
     for gradients in _row_gradients(model.eval(), rows, pad_id):
         scores = [(g.double().pow(2) if method == "fisher" else g.double().abs()).sum(dim=0) for g in gradients]
         totals = [total + score for total, score in zip(totals, scores, strict=True)] if totals else scores
     means = [(total / len(rows)).numpy() for total in totals]
-    layers_L = torch.tensor([float(mean.item()) for mean in means[2 * depth :]]).double().numpy()
-    return Importance(heads=means[:depth], neurons=means[depth : 2 * depth], layers_L=layers_L)
+    return Importance(heads=means[:depth], neurons=means[depth:])
 
 
 def _row_gradients(model: Any, rows: Rows, pad_id: int) -> Iterator[list[Any]]:
-    """For each batch: every row's own gradients in its masks, heads_BA of all layers, neurons_BF, layers_B1."""
+    """For each batch: every row's own gradients in its masks, heads_BA of all layers, then neurons_BF."""
     import torch
     import torch.nn.functional as nn
 
@@ -61,8 +55,8 @@ def _row_gradients(model: Any, rows: Rows, pad_id: int) -> Iterator[list[Any]]:
 
 
 class _Masks:
-    """While entered, each row's heads, neurons and layers pass through masks of 1, one a row, so that one backward
-    pass of the summed loss gives each row's gradients."""
+    """While entered, each row's heads and neurons pass through masks of 1 of its own, so that one backward pass of
+    the summed loss gives each row's gradients."""
 
     def __init__(self, model: Any, num_rows: int) -> None:
         import torch
@@ -75,20 +69,16 @@ class _Masks:
 
         self.heads = [ones(part(layer, "attention_output").in_features // size) for layer in self.stack]
         self.neurons = [ones(part(layer, "feed_forward_out").in_features) for layer in self.stack]
-        self.layers = [ones(1) for _ in self.stack]
-        self.all = [*self.heads, *self.neurons, *self.layers]
+        self.all = [*self.heads, *self.neurons]
         self.size = size
         self.hooks: list[Any] = []
 
     def __enter__(self) -> "_Masks":
-        for layer, heads_BA, neurons_BF, mask_B1 in zip(
-            self.stack, self.heads, self.neurons, self.layers, strict=True
-        ):
+        for layer, heads_BA, neurons_BF in zip(self.stack, self.heads, self.neurons, strict=True):
             wide = heads_BA.repeat_interleave(self.size, dim=1)
             self.hooks += [
                 part(layer, "attention_output").register_forward_pre_hook(_scaled(wide)),
                 part(layer, "feed_forward_out").register_forward_pre_hook(_scaled(neurons_BF)),
-                on_output(layer, _blended(mask_B1)),
             ]
         return self
 
@@ -99,7 +89,3 @@ class _Masks:
 
 def _scaled(mask_BX: Any) -> Any:
     return lambda _module, inputs: (inputs[0] * mask_BX[:, None, :],)
-
-
-def _blended(mask_B1: Any) -> Any:
-    return lambda given_BTH, out_BTH: given_BTH + mask_B1[:, :, None] * (out_BTH - given_BTH)

@@ -91,7 +91,12 @@ def measured_table(geometry: Geometry) -> Artifact:
         (out / TABLE_FILE).write_text(table.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     return run_step(
-        "latency_table", kind="report", inputs=[cpu], config=geometry.model_dump(), code="tasks.latency_table", make=make
+        "latency_table",
+        kind="report",
+        inputs=[cpu],
+        config=geometry.model_dump(),
+        code="tasks.latency_table",
+        make=make,
     ).artifact
 
 
@@ -198,7 +203,7 @@ def _open(part: Part, geometry: Geometry, folder: Path) -> Callable[[], Any]:
     products = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Attention")]
     path = folder / "part.onnx"
     onnx.save(quantize_dynamic(model, products, per_channel=True) if products else model, path)
-    session = open_session(path, geometry.threads)
+    session: Any = open_session(path, geometry.threads)
     feeds = _feeds(session, geometry)
     return lambda: session.run(None, feeds)
 
@@ -216,12 +221,12 @@ def part_graph(part: Part, geometry: Geometry) -> "onnx.ModelProto":
 
     kind, count = part
     graph = _Graph(geometry)
-    last = {
-        "heads": lambda: graph.chain(graph.attention, count),
-        "neurons": lambda: graph.chain(graph.feed_forward, count),
-        "rest": graph.rest,
-        "empty": lambda: graph.node("Identity", ["states_BTH"], domain=""),
-    }[kind]()
+    if kind == "empty":
+        last = graph.node("Identity", ["states_BTH"], domain="")
+    elif kind == "rest":
+        last = graph.rest()
+    else:
+        last = graph.chain(graph.attention if kind == "heads" else graph.feed_forward, count)
     shape = [1, geometry.num_tokens]
     inputs = {
         "states_BTH": helper.make_tensor_value_info("states_BTH", TensorProto.FLOAT, [*shape, geometry.hidden_size]),
@@ -268,30 +273,32 @@ class _Graph:
         return self.normed(self.node("MatMul", [active, self.weight(F, H)], domain=""), states)
 
     def normed(self, values: str, states: str) -> str:
+        """Bias, residual connection and layer norm, which the export leaves as operators of their own."""
         H = self.geometry.hidden_size
-        return self.node("SkipLayerNormalization", [values, states, *(self.weight(H) for _ in range(3))], epsilon=1e-12)
+        biased = self.node("Add", [values, self.weight(H)], domain="")
+        added = self.node("Add", [biased, states], domain="")
+        inputs = [added, self.weight(H), self.weight(H)]
+        return self.node("LayerNormalization", inputs, domain="", axis=-1, epsilon=1e-12)
 
     def rest(self) -> str:
         """Embeddings, pooled first token and classifier."""
         H, T = self.geometry.hidden_size, self.geometry.num_tokens
-        tables = [self.weight(rows, H) for rows in (1000, T, 2)]
-        inputs = ["ids_BT", "mask_BT", *tables, self.weight(H), self.weight(H), "mask_BT"]
-        embedded = self.node("EmbedLayerNormalization", inputs, num_outputs=2, epsilon=1e-12)
+        words = self.node("Gather", [self.weight(1000, H), "ids_BT"], domain="")
+        types = self.node("Gather", [self.weight(2, H), "mask_BT"], domain="")
+        embedded = self.normed(self.node("Add", [words, self.weight(T, H)], domain=""), types)
         first = self.node("Gather", [embedded, self.index(0)], domain="", axis=1)
         dense = self.node("Gemm", [first, self.weight(H, H), self.weight(H)], domain="")
         active = self.node("Tanh", [dense], domain="")
         classes = self.geometry.num_classes
         return self.node("Gemm", [active, self.weight(H, classes), self.weight(classes)], domain="")
 
-    def node(
-        self, operator: str, inputs: list[str], *, domain: str = "com.microsoft", num_outputs: int = 1, **attributes: Any
-    ) -> str:
-        """Add a node; the name of its first output."""
+    def node(self, operator: str, inputs: list[str], *, domain: str = "com.microsoft", **attributes: Any) -> str:
+        """Add a node; the name of its output."""
         from onnx import helper
 
-        outputs = [f"{operator}_{len(self.nodes)}_{at}" for at in range(num_outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], domain=domain, **attributes))
-        return outputs[0]
+        output = f"{operator}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
+        return output
 
     def weight(self, *shape: int) -> str:
         return self._constant((self.rng.normal(size=shape) * 0.05).astype(np.float32))

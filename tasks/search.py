@@ -10,9 +10,14 @@ trial lies in the store, so trials share what they have in common and a killed s
 import itertools
 import json
 import logging
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("retort.search")
 
 NUM_TIMED = 60
-PACKED_SHARE = 0.25  # of a dense table's bytes, at most, once nine tenths of it are zeros
+PACKED_SHARE = 0.12  # of a zero's bytes that packing still spends, as measured at nine tenths of zeros in 8 bits
 State = Literal["trained", "beyond_limits", "cannot_win", "failed"]
 Submit = Callable[[Sequence[Callable[[], "Trial"]], "SearchConfig"], list["Trial"]]
 
@@ -285,7 +290,53 @@ def with_front(trials: Sequence[Trial]) -> list[Trial]:
 def _call(
     config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]
 ) -> Callable[[], Trial]:
-    return lambda: run_trial(config, context, known, number, point)
+    """A trial to call; several side by side run in processes of their own, since loading and exporting models change
+    what all threads of a process see."""
+    run = run_trial if config.workers == 1 and config.runner == "threads" else run_apart
+    return partial(run, config, context, known, number, point)
+
+
+def run_apart(
+    config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]
+) -> Trial:
+    """`run_trial` in a process of its own, with its share of the cores. Raises: RetortError when that process died."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec, result = Path(folder) / "spec.json", Path(folder) / "result.json"
+        spec.write_text(_spec(config, context, known, number, point), encoding="utf-8")
+        cores = max(1, (os.cpu_count() or 1) // config.workers)
+        environment = os.environ | {"OMP_NUM_THREADS": str(cores)}
+        command = [sys.executable, "-m", "tasks.search", str(spec), str(result)]
+        done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            raise RetortError(f"search: the process of point {number} ended with {done.returncode}; see above")
+        return Trial(**json.loads(result.read_text(encoding="utf-8")))
+
+
+def _spec(config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]) -> str:
+    values = {"config": config.model_dump(mode="json"), "context": asdict(context), "known": [*map(asdict, known)]}
+    return json.dumps(values | {"number": number, "point": point}, default=str)
+
+
+def main() -> None:
+    """One trial in a process of its own: `python -m tasks.search SPEC.json RESULT.json`."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("retort").setLevel(logging.INFO)
+    spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    artifacts = {name: _artifact(spec["context"][name]) for name in ("data", "teacher", "teacher_logits")}
+    more = tuple(map(_artifact, spec["context"]["more_teachers"]))
+    context = Context(**(spec["context"] | artifacts | {"more_teachers": more}))
+    trial = run_trial(
+        SearchConfig.model_validate_json(json.dumps(spec["config"])),
+        context,
+        [Trial(**row) for row in spec["known"]],
+        spec["number"],
+        spec["point"],
+    )
+    Path(sys.argv[2]).write_text(json.dumps(asdict(trial)), encoding="utf-8")
+
+
+def _artifact(row: dict[str, Any]) -> Artifact:
+    return Artifact(**(row | {"path": Path(row["path"]), "parents": tuple(row["parents"])}))
 
 
 def run_trial(
@@ -434,8 +485,7 @@ class _Study:
                 self.study.tell(proposal, state=self._failed())
                 continue
             seen.add(_key(point))
-            self.waiting[proposal.number] = proposal
-            fresh.append((proposal.number, point))
+            fresh.append((self._waits(proposal), point))
         return fresh or self._first_unseen(seen, count)
 
     def tell(self, trial: Trial, spent_s: float) -> None:
@@ -460,9 +510,14 @@ class _Study:
                 proposal = self.study.ask()
                 for name, choices in self.space.items():
                     proposal.suggest_int(name, 0, len(choices) - 1)
-                self.waiting[proposal.number] = proposal
-                found.append((proposal.number, point))
+                found.append((self._waits(proposal), point))
         return found
+
+    def _waits(self, proposal: Any) -> int:
+        """Our number of a proposal: they count what is looked at, Optuna's also what it proposes again."""
+        number = len(self.trials) + len(self.waiting)
+        self.waiting[number] = proposal
+        return number
 
     def _take_up_the_cut_off(self) -> None:
         """Trials that a kill interrupted are asked again."""
@@ -555,3 +610,7 @@ def _accuracy(artifact: Artifact, context: Context) -> float:
 
 def _validation_labels(context: Context) -> Any:
     return label_targets(read_split(context.data.path, "validation"), read_labels(context.data.path))["label"]
+
+
+if __name__ == "__main__":
+    main()

@@ -8,13 +8,18 @@ Shapes: B batch, T tokens, H hidden size, D dimensions of a layer's heads togeth
 a linear layer and one for its bias.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from tasks.architecture import Part, layer_list, part, set_layers
+from tasks.architecture import layer_list, part, set_layers
 from tasks.students import run_rows
 from tasks.training import Rows
+
+OutputRole = Literal["attention_output", "feed_forward_out"]
+OUTPUT_ROLES: tuple[OutputRole, ...] = ("attention_output", "feed_forward_out")
+Moments = dict[tuple[int, OutputRole], Any]
+"""Layer and role -> sum_XX of the outer products of the inputs."""
 
 RIDGE = 1e-3
 """Added to the inputs' second moments, as a share of their mean."""
@@ -115,28 +120,62 @@ def pad_neurons(model: Any) -> None:
             setattr(model.config, name, width)
 
 
-def refit(model: Any, kept: dict[int, Kept], rows: Rows, pad_id: int, *, num_rows: int) -> None:
+def input_moments(model: Any, rows: Rows, pad_id: int) -> Moments:
+    """sum_XX of what each layer's two output matrices are given, with a 1 behind it for the bias, over `rows`."""
+    _, stack = layer_list(model)
+    found: dict[tuple[int, OutputRole], _Sum] = {
+        (at, role): _Sum() for at in range(len(stack)) for role in OUTPUT_ROLES
+    }
+    hooks = [part(stack[at], role).register_forward_hook(each.add) for (at, role), each in found.items()]
+    run_rows(model, rows, pad_id, num_rows=len(rows))
+    for hook in hooks:
+        hook.remove()
+    return {key: each.sum_XX for key, each in found.items()}
+
+
+def refit(model: Any, kept: dict[int, Kept], moments: Moments) -> None:
     """Let the output matrices make up for what `cut` will take, by least squares on what they were given, in place.
 
     The update that keeps a linear layer's output nearest when some inputs are gone (ZipLM, Kurtic 2023,
     arXiv:2302.04089, eq. 3; Kwon 2022, arXiv:2204.09656, section 4.3, tunes a scale a unit by the same problem).
     """
     _, stack = layer_list(model)
-    roles: tuple[Part, ...] = ("attention_output", "feed_forward_out")
-    moments = {(at, role): _Moments() for at in kept for role in roles}
-    hooks = [part(stack[at], role).register_forward_hook(found.add) for (at, role), found in moments.items()]
-    run_rows(model, rows, pad_id, num_rows=num_rows)
-    for hook in hooks:
-        hook.remove()
-    size = head_size(model)
     for at, chosen in kept.items():
-        dimensions = [head * size + offset for head in chosen.heads for offset in range(size)]
-        _solve(part(stack[at], "attention_output"), moments[at, "attention_output"].sum_XX, dimensions)
-        _solve(part(stack[at], "feed_forward_out"), moments[at, "feed_forward_out"].sum_XX, chosen.neurons)
+        for role in OUTPUT_ROLES:
+            refit_part(part(stack[at], role), moments[at, role], input_indices(model, chosen, role))
 
 
-class _Moments:
-    """Running second moments of a linear layer's inputs, with a 1 behind them for its bias."""
+def input_indices(model: Any, kept: Kept, role: OutputRole) -> list[int]:
+    """Inputs of an output matrix that come from the kept heads or neurons."""
+    if role == "feed_forward_out":
+        return kept.neurons
+    size = head_size(model)
+    return [head * size + offset for head in kept.heads for offset in range(size)]
+
+
+def refit_part(module: Any, sum_XX: Any, kept: Sequence[int]) -> None:
+    """Give a linear module the weights and bias from `kept` inputs alone that come nearest to its outputs, in place;
+    the other weights become 0."""
+    import torch
+
+    if len(kept) == module.in_features:
+        return
+    index = torch.tensor([*kept, module.in_features])
+    weight_XH = torch.cat([module.weight.detach(), module.bias.detach()[:, None]], dim=1).double().T
+    sum_XX = sum_XX.double()
+    ridge_X = torch.full((len(index),), RIDGE * float(sum_XX.diagonal()[:-1].mean()), dtype=torch.float64)
+    ridge_X[-1] = 0.0
+    # the ridge pulls to the old weights, not to 0
+    target_XH = sum_XX[index] @ weight_XH + ridge_X[:, None] * weight_XH[index]
+    found_XH = torch.linalg.solve(sum_XX[index][:, index] + torch.diag(ridge_X), target_XH).float()
+    with torch.no_grad():
+        module.weight.zero_()
+        module.weight[:, index[:-1]] = found_XH[:-1].T
+        module.bias.copy_(found_XH[-1])
+
+
+class _Sum:
+    """Running second moments of a linear layer's inputs."""
 
     def __init__(self) -> None:
         self.sum_XX: Any = 0.0
@@ -148,25 +187,6 @@ class _Moments:
         flat = inputs[0].detach().float().flatten(0, -2)
         flat = torch.cat([flat, torch.ones(len(flat), 1)], dim=1)
         self.sum_XX = self.sum_XX + flat.T @ flat
-
-
-def _solve(module: Any, sum_XX: Any, kept: Sequence[int]) -> None:
-    """Weights and bias from the kept inputs alone that come nearest to the module's outputs."""
-    import torch
-
-    num_inputs = module.in_features
-    index = torch.tensor([*kept, num_inputs])
-    weight_HX = torch.cat([module.weight.detach(), module.bias.detach()[:, None]], dim=1).double()
-    sum_XX = sum_XX.double()
-    inner_XX = sum_XX[index][:, index]
-    ridge_X = torch.full((len(index),), RIDGE * float(sum_XX.diagonal()[:-1].mean()), dtype=torch.float64)
-    ridge_X[-1] = 0.0
-    # the ridge pulls to the old weights, so that nothing changes where nothing is cut
-    target_XH = sum_XX[index] @ weight_HX.T + ridge_X[:, None] * weight_HX.T[index]
-    found_HX = torch.linalg.solve(inner_XX + torch.diag(ridge_X), target_XH).T.float()
-    with torch.no_grad():
-        module.weight[:, index[:-1]] = found_HX[:, :-1]
-        module.bias.copy_(found_HX[:, -1])
 
 
 def _keep_heads(model: Any, at: int, heads: Sequence[int]) -> None:
@@ -182,15 +202,3 @@ def _keep_heads(model: Any, at: int, heads: Sequence[int]) -> None:
 def _attention(layer: Any) -> Any:
     """The module of a layer that keeps count of its heads."""
     return next(module for module in layer.modules() if hasattr(module, "pruned_heads"))
-
-
-def on_output(layer: Any, change: Callable[[Any, Any], Any]) -> Any:
-    """Hook that replaces what `layer` puts out by `change(given, put out)`; its handle."""
-
-    def hook(_module: Any, args: Any, kwargs: Any, output: Any) -> Any:
-        given = args[0] if args else kwargs["hidden_states"]
-        if isinstance(output, tuple):
-            return (change(given, output[0]), *output[1:])
-        return change(given, output)
-
-    return layer.register_forward_hook(hook, with_kwargs=True)

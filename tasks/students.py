@@ -83,24 +83,6 @@ def narrow(model: Any, rows: Rows, pad_id: int, *, hidden_size: int | None, inte
     return _copy_smaller(model, kept, hidden=hidden, feed=feed, num_heads=num_heads)
 
 
-def cut_positions(model: Any, max_tokens: int) -> None:
-    """Drop the position embeddings beyond `max_tokens`, in place, where the model has a table of them."""
-    import torch
-
-    found = [module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings")]
-    if len(found) != 1 or not isinstance(found[0], torch.nn.Embedding):
-        return
-    offset = found[0].padding_idx + 1 if found[0].padding_idx is not None else 0
-    size = min(found[0].num_embeddings, max_tokens + offset)
-    found[0].weight = torch.nn.Parameter(found[0].weight[:size].detach().clone())
-    found[0].num_embeddings = size
-    model.config.max_position_embeddings = size
-    embeddings = next(module for name, module in model.named_modules() if name.endswith("embeddings"))
-    for name in ("position_ids", "token_type_ids"):
-        if hasattr(embeddings, name):
-            embeddings.register_buffer(name, getattr(embeddings, name)[:, :size].clone(), persistent=False)
-
-
 def run_rows(model: Any, rows: Rows, pad_id: int, *, batch_size: int = 64, num_rows: int = NUM_PROBE_ROWS) -> list[Any]:
     """Forward the first rows without gradients, for what hooks record; the masks_BT of the batches."""
     import torch

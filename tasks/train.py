@@ -199,8 +199,9 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
     base = out if _is_main() else work / f"rank-{_rank()}"
     if config.vocabulary is not None:
         cut_vocabulary(
-            model, Path(source), list(train.texts), keep=config.vocabulary, common=config.common_words, out=base
-        )
+            model, Path(source), list(train.texts), held_out=list(validation.texts), keep=config.vocabulary,
+            common=config.common_words, out=base,
+        )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(base)
     elif _is_main():
         tokenizer.save_pretrained(out)

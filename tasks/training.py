@@ -192,7 +192,7 @@ def fit(
     accelerator = make_accelerator()
     torch.manual_seed(recipe.seed)
     lengths = [len(ids) for ids in train.token_ids]
-    steps_per_epoch = math.ceil(math.ceil(len(train) / recipe.batch_size) / accelerator.num_processes)
+    steps_per_epoch = math.ceil(len(train) / recipe.batch_size) // accelerator.num_processes
     beside = (beside or torch.nn.Module()).to(accelerator.device)
     num_steps = steps_per_epoch * recipe.epochs
     groups = _parameter_groups([*model.parameters(), *beside.parameters()], recipe)

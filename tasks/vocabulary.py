@@ -5,19 +5,26 @@ becomes unknown that was not.
 """
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bento.errors import UserError
+from bento.errors import RetortError, UserError
+
+log = logging.getLogger("retort.vocabulary")
+
+MAX_NEWLY_UNKNOWN = 0.001
+"""Share of held-out tokens that a cut may make unknown: characters stay, so it should be none."""
 
 
 def cut_vocabulary(
-    model: Any, tokenizer_folder: Path, texts: list[Any], *, keep: float, common: int, out: Path
+    model: Any, tokenizer_folder: Path, texts: list[Any], *, held_out: list[Any], keep: float, common: int, out: Path
 ) -> None:
     """Shrink `model`'s embedding in place and write the tokenizer that goes with it to `out`.
 
-    Raises: UserError for tokenizers that are not WordPiece.
+    Raises: UserError for tokenizers that are not WordPiece; RetortError when words of the `held_out` texts became
+    unknown that were not.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -34,6 +41,34 @@ def cut_vocabulary(
         special["ids"] = [new_ids[token] for token in special["tokens"]]
     _resize(model, old_ids, pad_id=new_ids[tokenizer.pad_token])
     _save_tokenizer(PreTrainedTokenizerFast, tokenizer, state, out)
+    _check_unknown(tokenizer, AutoTokenizer.from_pretrained(out), held_out)
+
+
+def unknown_rate(tokenizer: Any, texts: list[Any]) -> float:
+    """Share of the texts' tokens for which the vocabulary has no piece."""
+    ids = _token_ids(tokenizer, texts)
+    return ids.count(tokenizer.unk_token_id) / max(len(ids), 1)
+
+
+def _check_unknown(before: Any, after: Any, texts: list[Any]) -> None:
+    """The gate of a cut. Raises: RetortError."""
+    old, new = unknown_rate(before, texts), unknown_rate(after, texts)
+    log.info("vocabulary cut from %d to %d tokens; unknown before %.3f %%, after %.3f %%",
+             len(before), len(after), 100 * old, 100 * new)  # fmt: skip
+    if new - old > MAX_NEWLY_UNKNOWN:
+        raise RetortError(
+            f"prune_vocabulary: {100 * (new - old):.2f} % of the validation text's tokens became unknown, allowed are "
+            f"{100 * MAX_NEWLY_UNKNOWN:g} %; raise keep or common, or leave the vocabulary whole"
+        )
+
+
+def _token_ids(tokenizer: Any, texts: list[Any]) -> list[int]:
+    """All tokens of the texts, uncut, without special ones and padding, which some tokenizers add by themselves."""
+    flat = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
+    if not flat:
+        return []
+    encoded = tokenizer(flat, add_special_tokens=False, padding=False, truncation=False, verbose=False)
+    return [token for ids in encoded["input_ids"] for token in ids]
 
 
 def require_wordpiece(kind: str, where: str) -> None:
@@ -48,10 +83,7 @@ def require_wordpiece(kind: str, where: str) -> None:
 def _kept_tokens(tokenizer: Any, state: dict[str, Any], texts: list[Any], keep: float, common: int) -> list[str]:
     """The tokens to keep, in the order of their old ids."""
     vocabulary: dict[str, int] = state["model"]["vocab"]
-    flat = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
-    counts: Counter[int] = Counter(
-        token for encoding in tokenizer.backend_tokenizer.encode_batch(flat) for token in encoding.ids
-    )
+    counts = Counter(_token_ids(tokenizer, texts))
     by_id = sorted(vocabulary, key=vocabulary.__getitem__)
     prefix = state["model"]["continuing_subword_prefix"]
     kept = {token for token in by_id if len(token.removeprefix(prefix)) == 1}

@@ -20,6 +20,7 @@ from tasks.compress.prune_weights import PruneWeights
 from tasks.compress.quantize import Quantize
 from tasks.compress.train_quantized import TrainQuantized
 from tasks.compress.tune import Tune
+from tasks.distillation import Training
 
 Technique = Annotated[
     PruneVocabulary
@@ -50,8 +51,21 @@ def check_chain(chain: Sequence[Technique]) -> None:
                 f"{remedy}"
             )
         have = technique.produces
+        _check_order(chain, at)
     if have != "onnx":
         raise ValueError(f"compress: expected a chain that ends in onnx, got {have}; add {{kind: export}} at its end")
+
+
+def _check_order(chain: Sequence[Technique], at: int) -> None:
+    """Raises: ValueError where a technique would undo the one before."""
+    technique, before = chain[at], {one.kind for one in chain[:at]}
+    if isinstance(technique, Training) and not isinstance(technique, PruneWeights) and "prune_weights" in before:
+        raise ValueError(
+            f"compress[{at}] {technique.kind!r} trains all weights, so the zeros of 'prune_weights' would be lost; "
+            f"put {technique.kind!r} in front of it"
+        )
+    if technique.kind == "quantize" and "pack" in before:
+        raise ValueError(f"compress[{at}] 'quantize' finds no weights in a packed file; put 'pack' behind it")
 
 
 def check_sizes(chain: Sequence[Technique], shape: Architecture) -> None:

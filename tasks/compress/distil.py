@@ -16,8 +16,9 @@ from tasks.architecture import Architecture, load_classifier, require_parts
 from tasks.compress.context import Context
 from tasks.data import read_split
 from tasks.distillation import Training, distil_into, spread
+from tasks.positions import cut_positions
 from tasks.store import Step, run_step
-from tasks.students import check_layers, check_widths, cut_positions, keep_layers, narrow, search_layers
+from tasks.students import check_layers, check_widths, keep_layers, narrow, search_layers
 from tasks.training import Rows, tokenize, write_history
 from tasks.types import Artifact
 

@@ -40,7 +40,7 @@ class Export(Section):
 
     kind: Literal["export"] = "export"
     fuse: bool = True
-    """Fuse attention, layer norm and GELU where the architecture is known."""
+    """Fuse attention and GELU where the architecture is known."""
     threads: int = Field(default=1, ge=1, le=256)
     """ONNX Runtime threads of one request, written into the manifest. More answer one sentence a little sooner, but
     their spinning takes the cores from the service's event loop."""
@@ -149,7 +149,10 @@ def _write_own_graph(source: Path, out: Path) -> None:
 
 
 def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
-    """Write the fused model and return the counts of fused operators; empty where the architecture is not known."""
+    """Write the fused model and return the counts of fused operators; empty where the architecture is not known.
+
+    Attention and GELU are fused; normalisations are not, for the reason that `bento.predictor.SLOW_FUSIONS` gives.
+    """
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
@@ -162,6 +165,7 @@ def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
     heads = 0 if uneven else config.get("num_attention_heads") or config.get("n_heads")
     hidden = 0 if uneven else config.get("hidden_size") or config.get("dim")
     options = FusionOptions(rules)
+    options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = options.enable_embed_layer_norm = False
     options.enable_attention = config["model_type"] not in OWN_MODEL_TYPES
     optimized = optimizer.optimize_model(
         str(model), rules, num_heads=heads, hidden_size=hidden, optimization_options=options, opt_level=0

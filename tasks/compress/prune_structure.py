@@ -1,10 +1,9 @@
 """Structured pruning: heads, feed-forward neurons and whole layers go, and what stays are smaller matrices.
 
-Every layer gets the sizes that lose the least importance (Fisher information, Kwon 2022, arXiv:2204.09656, or Taylor
-expansion) within a latency, by times measured on this CPU (ZipLM, Kurtic 2023, arXiv:2302.04089); or all layers get
-the sizes that the config names. Least squares and a distillation then make up for what was lost.
-
-Shapes: A heads, F feed-forward neurons of one layer.
+Importance (Fisher information, Kwon 2022, arXiv:2204.09656, or Taylor expansion) says which heads and neurons of a
+layer go first. How many go is named in the config, or searched: the sizes of all layers that together meet a latency,
+by times measured on this CPU, at the least loss of the answers (ZipLM, Kurtic 2023, arXiv:2302.04089). Least squares
+and a distillation then make up for what was lost.
 """
 
 import dataclasses
@@ -21,12 +20,23 @@ from pydantic import Field, model_validator
 from bento.errors import UserError
 from tasks.architecture import PARTED_MODEL_TYPES, Architecture, load_classifier, require_parts
 from tasks.compress.context import Context
+from tasks.cut_losses import CutLosses, cut_losses, first_rows, layer_losses, strongest
 from tasks.data import read_labels, read_split
 from tasks.distillation import Training, distil_into
-from tasks.importance import Importance, Method, importance
+from tasks.importance import Method, importance
 from tasks.latency_table import Geometry, LatencyTable, cheapest, measured_table, read_table
 from tasks.store import Step
-from tasks.structure import Kept, LayerSize, cut, head_size, layer_sizes, pad_neurons, refit, trim_neurons
+from tasks.structure import (
+    Kept,
+    LayerSize,
+    cut,
+    head_size,
+    input_moments,
+    layer_sizes,
+    pad_neurons,
+    refit,
+    trim_neurons,
+)
 from tasks.training import Rows, label_targets, tokenize, write_history
 from tasks.types import Artifact
 
@@ -37,6 +47,8 @@ Unit = Literal["heads", "neurons", "layers"]
 STRUCTURE_FILE = "structure.json"
 THREADS = 1
 """ONNX Runtime threads for which layers are timed, as `export` sets them by default."""
+NUM_PROBE_ROWS = 256
+"""Calibration rows on which cuts are tried; each takes a forward pass over them."""
 NUM_NEURON_CHOICES = 24
 VECTOR_WIDTH = 16
 """32-bit sums in one vector register: neurons beyond a multiple of it are paid for whether they are there or not."""
@@ -121,12 +133,10 @@ class PruneStructure(Training):
 
         tokenizer = AutoTokenizer.from_pretrained(artifact.path)
         model = load_trimmed(artifact.path)
-        rows = _calibration_rows(tokenizer, context, self.calibration_rows)
-        scores = importance(model, rows, tokenizer.pad_token_id, self.importance)
         before = layer_sizes(model)
-        kept = sized(self, scores, before) if table is None else searched(self, scores, before, table)
-        refit(model, kept, rows, tokenizer.pad_token_id, num_rows=len(rows))
-        cut(model, kept)
+        kept = self._cut(
+            model, _calibration_rows(tokenizer, context, self.calibration_rows), tokenizer.pad_token_id, table
+        )
         _write_structure(kept, before, table, out)
         as_deep = AutoConfig.from_pretrained(context.teacher.path).num_hidden_layers == len(before)
         layers = sorted(kept) if as_deep else None
@@ -135,6 +145,19 @@ class PruneStructure(Training):
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
         write_history(history, out)
+
+    def _cut(self, model: Any, rows: Rows, pad_id: int, table: LatencyTable | None) -> dict[int, Kept]:
+        """Take out of `model` what matters least, let the rest make up for it, and say what stays."""
+        scores, moments = importance(model, rows, pad_id, self.importance), input_moments(model, rows, pad_id)
+        probed, sizes = first_rows(rows, NUM_PROBE_ROWS), layer_sizes(model)
+        if table is None:
+            chosen = sized(self, layer_losses(model, probed, pad_id) if self.num_layers else None, sizes)
+        else:
+            chosen = searched(self, cut_losses(model, scores, moments, probed, pad_id), sizes, table)
+        kept = {at: strongest(scores, at, size) for at, size in chosen.items()}
+        refit(model, kept, moments)
+        cut(model, kept)
+        return kept
 
 
 class _Timed(PruneStructure):
@@ -145,11 +168,15 @@ class _Timed(PruneStructure):
 
 @dataclass(frozen=True, kw_only=True)
 class _Choices:
-    """What one layer can become: times and importance lost by option, the last of which drops the layer."""
+    """What one layer can become, and the time of each option; one more than there are sizes drops the layer."""
 
     sizes: list[LayerSize]
     costs: Any
-    losses: Any
+
+    def losses(self, lost: CutLosses, at: int) -> Any:
+        """What the answers lose by each option."""
+        found = [lost.heads[at][size.num_heads] + lost.neurons[at][size.num_neurons] for size in self.sizes]
+        return np.array([*found, lost.layers_L[at]][: len(self.costs)])
 
 
 def load_trimmed(folder: Path) -> Any:
@@ -186,12 +213,12 @@ def check_pruned(settings: PruneStructure, shape: Architecture) -> Architecture:
 
 
 def _check_speedup(settings: PruneStructure, shape: Architecture) -> None:
-    """Time falls less than multiply-adds do, so their ratio bounds what any machine can gain."""
+    """Time falls less than a token's multiply-adds do, so their ratio bounds what any machine can gain."""
     size = shape.hidden_size // shape.num_heads
     all_neurons = shape.intermediate_size
 
     def products(heads: int, neurons: int) -> int:
-        return shape.hidden_size * (4 * size * heads + 2 * neurons)
+        return size * heads * (4 * shape.hidden_size + 2 * shape.max_positions) + 2 * shape.hidden_size * neurons
 
     least = products(
         1 if settings.cuts_heads else shape.num_heads,
@@ -231,53 +258,44 @@ def target_ms(settings: PruneStructure, given_ms: float) -> float:
 
 
 def searched(
-    settings: PruneStructure, scores: Importance, sizes: Sequence[LayerSize], table: LatencyTable
-) -> dict[int, Kept]:
-    """What each layer keeps so that the model meets its time and loses the least importance."""
+    settings: PruneStructure, lost: CutLosses, sizes: Sequence[LayerSize], table: LatencyTable
+) -> dict[int, LayerSize]:
+    """The layers that stay and their sizes, so that the model meets its time and its answers lose the least."""
     given_ms = table.model_ms([(size.num_heads, size.num_neurons) for size in sizes])
-    budget_ms = target_ms(settings, given_ms) - table.rest_ms
-    choices = [
-        _choices(settings, size, table, scores.heads[at], scores.neurons[at], float(scores.layers_L[at]))
-        for at, size in enumerate(sizes)
-    ]
-    picks = _best_picks(choices, budget_ms)
-    return {
-        at: _strongest(scores, at, choices[at].sizes[pick])
-        for at, pick in enumerate(picks)
-        if pick < len(choices[at].sizes)
-    }
+    choices = [_choices(settings, size, table) for size in sizes]
+    picks = _best_picks(
+        [choice.costs for choice in choices],
+        [choice.losses(lost, at) for at, choice in enumerate(choices)],
+        [len(choice.sizes) for choice in choices],
+        target_ms(settings, given_ms) - table.rest_ms,
+    )
+    return {at: choices[at].sizes[pick] for at, pick in enumerate(picks) if pick < len(choices[at].sizes)}
 
 
-def _best_picks(choices: Sequence[_Choices], budget_ms: float) -> list[int]:
+def _best_picks(costs: list[Any], losses: list[Any], num_sizes: list[int], budget_ms: float) -> list[int]:
     """The option of each layer. One at least stays, so each in turn is the one that does. Raises: UserError."""
-    best, least = None, np.inf
-    for stays in range(len(choices)):
-        bounds = [len(choice.sizes) if at == stays else len(choice.costs) for at, choice in enumerate(choices)]
-        costs, losses = (
-            [values[:bound] for values, bound in zip(column, bounds, strict=True)]
-            for column in ([choice.costs for choice in choices], [choice.losses for choice in choices])
+    found = []
+    for stays, count in enumerate(num_sizes):
+        may_go = [slice(count if at == stays else None) for at in range(len(costs))]
+        its_costs, its_losses = (
+            [values[options] for values, options in zip(column, may_go, strict=True)] for column in (costs, losses)
         )
-        picks = cheapest(costs, losses, budget_ms)
-        loss = np.inf if picks is None else sum(loss[pick] for loss, pick in zip(losses, picks, strict=True))
-        if loss < least:
-            best, least = picks, loss
-    if best is None:
+        picks = cheapest(its_costs, its_losses, budget_ms)
+        if picks is not None:
+            found.append((float(sum(loss[pick] for loss, pick in zip(losses, picks, strict=True))), picks))
+    if not found:
         raise UserError(f"prune_structure: expected a time that some sizes take, got {budget_ms:.3g} ms for all layers")
-    return best
+    return min(found)[1]
 
 
-def sized(settings: PruneStructure, scores: Importance, sizes: Sequence[LayerSize]) -> dict[int, Kept]:
-    """The strongest of what the config says that every layer keeps."""
-    depth = len(sizes)
-    layers = np.sort(np.argsort(-scores.layers_L, kind="stable")[: settings.num_layers or depth])
+def sized(settings: PruneStructure, losses_L: Any, sizes: Sequence[LayerSize]) -> dict[int, LayerSize]:
+    """As many layers as the config names, those without which most is lost, each with the sizes that it names."""
+    count = settings.num_layers or len(sizes)
+    layers = range(len(sizes)) if losses_L is None else sorted(np.argsort(-losses_L, kind="stable")[:count].tolist())
     return {
-        int(at): _strongest(
-            scores,
-            int(at),
-            LayerSize(
-                num_heads=min(settings.heads or sizes[at].num_heads, sizes[at].num_heads),
-                num_neurons=min(settings.intermediate_size or sizes[at].num_neurons, sizes[at].num_neurons),
-            ),
+        at: LayerSize(
+            num_heads=min(settings.heads or sizes[at].num_heads, sizes[at].num_heads),
+            num_neurons=min(settings.intermediate_size or sizes[at].num_neurons, sizes[at].num_neurons),
         )
         for at in layers
     }
@@ -289,37 +307,13 @@ def neuron_choices(num_neurons: int) -> list[int]:
     return [*range(step, num_neurons, step), num_neurons]
 
 
-def _choices(
-    settings: PruneStructure,
-    size: LayerSize,
-    table: LatencyTable,
-    heads_A: Any = None,
-    neurons_F: Any = None,
-    layer: float = 0.0,
-) -> _Choices:
+def _choices(settings: PruneStructure, size: LayerSize, table: LatencyTable) -> _Choices:
     """Every pair of sizes of one layer, and behind them its absence where layers may go."""
     heads = range(1, size.num_heads + 1) if "heads" in settings.units else [size.num_heads]
     neurons = neuron_choices(size.num_neurons) if "neurons" in settings.units else [size.num_neurons]
     sizes = [LayerSize(num_heads=head, num_neurons=neuron) for head in heads for neuron in neurons]
     costs = [table.layer_ms(each.num_heads, each.num_neurons) for each in sizes]
-    lost_heads, lost_neurons = _lost(heads_A, size.num_heads), _lost(neurons_F, size.num_neurons)
-    losses = [lost_heads[each.num_heads] + lost_neurons[each.num_neurons] for each in sizes]
-    if "layers" in settings.units:
-        costs, losses = [*costs, 0.0], [*losses, layer]
-    return _Choices(sizes=sizes, costs=np.array(costs), losses=np.array(losses))
-
-
-def _lost(scores: Any, count: int) -> Any:
-    """Importance that goes when only the k strongest stay, for k from 0 to `count`."""
-    ascending = np.zeros(count) if scores is None else np.sort(scores)
-    return np.concatenate([[0.0], np.cumsum(ascending)])[::-1]
-
-
-def _strongest(scores: Importance, at: int, size: LayerSize) -> Kept:
-    def top(values: Any, count: int) -> list[int]:
-        return sorted(int(index) for index in np.argsort(-values, kind="stable")[:count])
-
-    return Kept(heads=top(scores.heads[at], size.num_heads), neurons=top(scores.neurons[at], size.num_neurons))
+    return _Choices(sizes=sizes, costs=np.array([*costs, 0.0] if "layers" in settings.units else costs))
 
 
 def _measured_shape(folder: Path, context: Context) -> tuple[Geometry, list[LayerSize]]:

@@ -44,7 +44,6 @@ class PruneVocabulary(Section):
         from transformers import AutoModelForSequenceClassification
 
         model = AutoModelForSequenceClassification.from_pretrained(source)
-        cut_vocabulary(
-            model, source, list(read_split(data, "train").texts), keep=self.keep, common=self.common, out=out
-        )
+        train, held_out = (list(read_split(data, name).texts) for name in ("train", "validation"))
+        cut_vocabulary(model, source, train, held_out=held_out, keep=self.keep, common=self.common, out=out)
         model.save_pretrained(out)

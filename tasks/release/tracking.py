@@ -18,6 +18,7 @@ from bento import settings
 from bento.errors import ReleaseError
 from bento.manifest import Manifest
 from tasks.release.package import RUNTIME_PACKAGES, pinned_requirements
+from tasks.search import Found
 from tasks.store import Step
 from tasks.types import GateReport, Scores
 
@@ -156,6 +157,19 @@ def log_gate(report: GateReport) -> None:
     rows = [asdict(verdict) | {"interval": str(verdict.interval)} for verdict in report.verdicts]
     if rows:
         mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "gate.json")
+
+
+def log_search(found: Found) -> None:
+    """Every point of the search as a table, and why one was chosen as a text."""
+    names = list(dict.fromkeys(name for trial in found.trials for name in trial.point))
+    rows = [
+        {"number": trial.number, "state": trial.state, "chosen": trial.number == found.chosen}
+        | {name: str(trial.point.get(name)) for name in names}
+        | {key: value for key, value in asdict(trial).items() if key not in ("number", "state", "point")}
+        for trial in found.trials
+    ]
+    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "search.json")
+    mlflow.log_text(found.words, "search.txt")
 
 
 def log_outcome(run_id: str, outcome: str, description: str, report: Path) -> None:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from tasks.report import charts
 from tasks.report.details import class_views, data_view, lineage_views, stage_views
 from tasks.report.page import write_page
+from tasks.report.search import search_view, step_notes
 from tasks.report.theme import (
     LIGHT,
     MISSING,
@@ -71,6 +72,8 @@ def _view(summary: Mapping[str, Any]) -> dict[str, Any]:
         "charts": _charts(summary),
         "gates": [_gate_view(verdict) for verdict in summary.get("verdicts") or ()],
         "steps": _step_views(summary),
+        "notes": step_notes(summary),
+        "search": search_view(summary.get("search")),
         "classes": classes,
         "more_classes": more_classes,
         "confusions": list(summary.get("confusions") or ()),

@@ -141,6 +141,33 @@ def draw_tradeoff(axes: Axes, marks: Sequence[Mark]) -> None:
     _place_labels(axes, marks, areas)
 
 
+def search_figure(trials: Sequence[Mapping[str, Any]], chosen: int) -> Figure:
+    """Trained points of a search, fastest first: accuracy against latency, the front joined, the chosen one ringed."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for trial in trials:
+            colour = LIGHT["candidate" if trial["number"] == chosen else "step"]
+            axes.scatter(trial["latency_ms"], trial["accuracy"], s=18 + 4 * trial["size_mb"], color=colour, alpha=0.6)
+            axes.annotate(
+                str(trial["number"]), (trial["latency_ms"], trial["accuracy"]), (4, 4), textcoords="offset points"
+            )
+            if trial["number"] == chosen:
+                axes.scatter(trial["latency_ms"], trial["accuracy"], s=220, facecolors="none", edgecolors=colour)
+        front = [trial for trial in trials if trial["on_front"]]
+        axes.plot([t["latency_ms"] for t in front], [t["accuracy"] for t in front], color=LIGHT["step"], linewidth=1)
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(_log_ticks([trial["latency_ms"] for trial in trials]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
+        axes.margins(x=0.2, y=0.2)
+        axes.grid(True)
+        axes.set_xlabel("median latency of one sentence, ms (log)")
+        axes.set_ylabel("validation accuracy")
+    return figure
+
+
 def _log_ticks(values: Sequence[float]) -> list[float]:
     """1-2-5 ticks around positive values."""
     low, high = min(values, default=1.0) / 2, max(values, default=1.0) * 2

@@ -64,19 +64,6 @@ def test_scores_are_those_of_finite_differences(model: Any, rows: Rows) -> None:
             assert taylor.neurons[layer][neuron] == pytest.approx(abs(g).mean(), rel=1e-4, abs=1e-9)
 
 
-def test_a_layers_score_is_that_of_its_share_in_what_it_puts_out(model: Any, rows: Rows) -> None:
-    def scale(changed: Any, factor: float) -> None:
-        def blend(_module: Any, inputs: Any, output: Any) -> Any:
-            put_out = output[0] if isinstance(output, tuple) else output
-            blended = inputs[0] + factor * (put_out - inputs[0])
-            return (blended, *output[1:]) if isinstance(output, tuple) else blended
-
-        layer_list(changed)[1][1].register_forward_hook(blend)
-
-    g = difference(model, rows, scale)
-    assert importance(model, rows, 0, "fisher").layers_L[1] == pytest.approx((g**2).mean(), rel=1e-4)
-
-
 def test_a_head_and_a_neuron_that_give_nothing_score_nothing(model: Any, rows: Rows) -> None:
     scale_columns(1, "attention_output", slice(16, 32))(model, 0.0)
     scale_columns(2, "feed_forward_out", slice(7, 8))(model, 0.0)

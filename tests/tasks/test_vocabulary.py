@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from bento.errors import UserError
+from bento.errors import RetortError, UserError
+from tasks import vocabulary
 from tasks.train import PACKAGED, find_model
-from tasks.vocabulary import cut_vocabulary
+from tasks.vocabulary import cut_vocabulary, unknown_rate
 
 TEXTS = ["where is my unbelievable parcel", "the parcel is late", "is it late again"] * 5
 
@@ -16,7 +17,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[BertForSequenceClassi
     source = Path(find_model(PACKAGED))
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     model = BertForSequenceClassification(config)
-    cut_vocabulary(model, source, list(TEXTS), keep=1.0, common=50, out=out)
+    cut_vocabulary(model, source, list(TEXTS), held_out=list(TEXTS), keep=1.0, common=50, out=out)
     return model, out
 
 
@@ -56,7 +57,7 @@ def test_the_kept_rows_are_the_old_ones(tmp_path: Path) -> None:
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     model = BertForSequenceClassification(config)
     old = model.get_input_embeddings().weight.detach().clone()
-    cut_vocabulary(model, source, list(TEXTS), keep=1.0, common=0, out=tmp_path)
+    cut_vocabulary(model, source, list(TEXTS), held_out=list(TEXTS), keep=1.0, common=0, out=tmp_path)
     new_id = AutoTokenizer.from_pretrained(tmp_path).convert_tokens_to_ids("parcel")
     assert torch.equal(model.get_input_embeddings().weight[new_id], old[old_tokenizer.convert_tokens_to_ids("parcel")])
 
@@ -68,4 +69,25 @@ def test_a_tokenizer_that_is_not_wordpiece_is_refused_with_the_remedy(tmp_path: 
 
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), pad_token="<pad>").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="expected a WordPiece tokenizer, got BPE"):
-        cut_vocabulary(None, tmp_path, ["a"], keep=1.0, common=0, out=tmp_path / "out")
+        cut_vocabulary(None, tmp_path, ["a"], held_out=["a"], keep=1.0, common=0, out=tmp_path / "out")
+
+
+def test_the_unknown_rate_counts_tokens_without_a_piece() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(find_model(PACKAGED))
+    assert unknown_rate(tokenizer, ["the car", "𓀀 𓀀 is late"]) == pytest.approx(2 / 6)
+    assert unknown_rate(tokenizer, [("the car", "𓀀")]) == pytest.approx(1 / 3)
+    assert unknown_rate(tokenizer, []) == 0
+
+
+def test_a_cut_that_makes_words_unknown_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_the_letter_z(*args: object) -> list[str]:
+        return [token for token in kept_tokens(*args) if "z" not in token]  # planted: "zebra" has no pieces left
+
+    kept_tokens = vocabulary._kept_tokens
+    monkeypatch.setattr(vocabulary, "_kept_tokens", without_the_letter_z)
+    model = BertForSequenceClassification(BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
+    source = Path(find_model(PACKAGED))
+    with pytest.raises(
+        RetortError, match=r"33\.33 % of the validation text's tokens became unknown, allowed are 0\.1 %"
+    ):
+        cut_vocabulary(model, source, TEXTS, held_out=["the late zebra"], keep=1.0, common=0, out=tmp_path)

@@ -10,7 +10,8 @@ from bento.errors import UserError
 from tasks.architecture import Architecture, load_classifier
 from tasks.compress.context import Context
 from tasks.compress.distil import Distil
-from tasks.students import cut_positions, keep_layers, narrow, search_layers
+from tasks.positions import cut_positions
+from tasks.students import keep_layers, narrow, search_layers
 from tasks.training import Rows, tokenize
 
 MINILM = Architecture(

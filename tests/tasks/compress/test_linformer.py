@@ -283,7 +283,7 @@ def test_full_attention_stays_where_it_is_as_fast_on_texts_of_the_training_split
 def test_linformer_is_taken_where_it_is_as_many_times_as_fast_as_asked(
     context: Context, caplog: pytest.LogCaptureFixture
 ) -> None:
-    technique = Linformer(projected_length=4, epochs=1, min_speedup=1e-6)
+    technique = Linformer(projected_length=4, epochs=1, min_speedup=1e-6, timed_in="float32")
     with caplog.at_level(logging.INFO, logger="retort.linformer"):
         step = technique.run(context.teacher, context)
     assert "Linformer is trained" in caplog.text

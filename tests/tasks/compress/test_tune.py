@@ -22,19 +22,20 @@ def test_a_setting_has_to_win_by_the_margin() -> None:
     assert choose(SETTINGS, [1.0, 0.85, 0.80], 0.0) == SETTINGS[2]
 
 
-def test_the_winner_and_all_that_was_measured_go_into_the_manifest(
-    exported: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch
+def test_the_winner_goes_into_the_manifest_and_all_times_into_the_log(
+    exported: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def planted(folder: Path, settings: list[Setting], sentences: list[str]) -> list[float]:
         return [0.5 if setting == Setting(2, 8, "extended") else 1.0 for setting in settings]
 
     monkeypatch.setattr(tune, "measure", planted)
+    caplog.set_level("INFO", logger="retort.tune")
     folder = Tune().run(exported, context).artifact.path
     manifest = Manifest.read(folder)
     manifest.check(folder)
     assert (manifest.threads, manifest.pad_multiple, manifest.graph_level) == (2, 8, "extended")
-    assert len(manifest.lineage["tuned"]) == 8
-    assert {"threads": 2, "pad_multiple": 8, "graph_level": "extended", "p50_ms": 0.5} in manifest.lineage["tuned"]
+    assert caplog.text.count(" ms") == 8
+    assert "{'threads': 2, 'pad_multiple': 8, 'graph_level': 'extended'}: 0.500 ms, taken" in caplog.text
 
 
 def test_every_setting_answers_alike(exported: Artifact) -> None:
