@@ -156,14 +156,11 @@ def search_figure(trials: Sequence[Mapping[str, Any]], chosen: int) -> Figure:
                 axes.scatter(trial["latency_ms"], trial["accuracy"], s=220, facecolors="none", edgecolors=colour)
         front = [trial for trial in trials if trial["on_front"]]
         axes.plot([t["latency_ms"] for t in front], [t["accuracy"] for t in front], color=LIGHT["step"], linewidth=1)
-        axes.set_xscale("log")
-        axes.minorticks_off()
-        axes.set_xticks(_log_ticks([trial["latency_ms"] for trial in trials]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
         axes.margins(x=0.2, y=0.2)
         axes.grid(True)
-        axes.set_xlabel("median latency of one sentence, ms (log)")
+        axes.set_xlabel("median latency of one sentence, ms")
         axes.set_ylabel("validation accuracy")
     return figure
 

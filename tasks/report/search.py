@@ -29,21 +29,23 @@ def search_view(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not found:
         return None
     trials = found["trials"]
+    varied = [name for name in trials[0]["point"] if len({str(one["point"].get(name)) for one in trials}) > 1]
     trained = sorted((one for one in trials if one["state"] == "trained"), key=lambda one: one["latency_ms"])
     others = [one for one in trials if one["state"] != "trained"]
     return {
         "words": found["words"],
         "chart": Markup(charts.svg(charts.search_figure(trained, found["chosen"]), "search")) if trained else None,  # noqa: S704
-        "trained": _rows(trained, found["chosen"]),
-        "others": _rows(others, found["chosen"]),
+        "trained": _rows(trained, varied, found["chosen"]),
+        "others": _rows(others, varied, found["chosen"]),
     }
 
 
-def _rows(trials: Sequence[Mapping[str, Any]], chosen: int) -> list[dict[str, str]]:
+def _rows(trials: Sequence[Mapping[str, Any]], varied: Sequence[str], chosen: int) -> list[dict[str, str]]:
+    """One row a trial; of the point only what differs between trials is told."""
     return [
         {
             "number": str(trial["number"]),
-            "point": ", ".join(f"{name} {value}" for name, value in trial["point"].items() if value is not None),
+            "point": ", ".join(f"{name} {value}" for name, value in trial["point"].items() if name in varied),
             "accuracy": percent(trial["accuracy"], 2),
             "latency": milliseconds(trial["latency_ms"]),
             "size": size(trial["size_mb"] * 1e6) if trial["size_mb"] is not None else "",

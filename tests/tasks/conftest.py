@@ -9,20 +9,8 @@ from tasks.compress.context import Context
 from tasks.data import DataConfig, fingerprint, prepare
 from tasks.ensemble import ensemble_logits
 from tasks.store import run_step
-from tasks.train import PACKAGED, find_model
 from tasks.types import Artifact
-
-COLOURS = ("red", "green", "blue")
-NOUNS = ("car", "house", "lamp", "door", "book", "chair", "wall", "ship", "coat", "cup", "tree", "road")
-
-
-def write_rows(folder: Path) -> Path:
-    folder.mkdir()
-    rows = [f"the {noun} over there is {colour},{colour}" for colour in COLOURS for noun in NOUNS]
-    (folder / "train.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    rows = [f"a {colour} {noun} was seen,{colour}" for colour in COLOURS for noun in NOUNS]
-    (folder / "test.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    return folder
+from tests.small import write_bert, write_colours
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +18,12 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     monkeypatch = pytest.MonkeyPatch()
     root = tmp_path_factory.mktemp("compress")
     monkeypatch.setenv("RETORT_HOME", str(root / "home"))
-    config = DataConfig(source=str(write_rows(root / "rows")), validation=0.3)
+    config = DataConfig(source=str(write_colours(root / "rows")), validation=0.3)
     data = run_step(
         "data", kind="data", inputs=fingerprint(config, None), config={}, code="tasks.types",
         make=lambda out, work: prepare(config, out),
     ).artifact  # fmt: skip
-    teacher = run_step("teacher", kind="torch", inputs=[], config={}, code="tasks.types", make=_tiny_bert).artifact
+    teacher = run_step("teacher", kind="torch", inputs=[], config={}, code="tasks.types", make=_bert).artifact
     logits = run_step(
         "logits", kind="logits", inputs=[teacher], config={}, code="tasks.types",
         make=lambda out, work: _logits(teacher, data, out),
@@ -44,19 +32,8 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     monkeypatch.undo()
 
 
-def _tiny_bert(out: Path, work: Path) -> None:
-    import torch
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(find_model(PACKAGED))
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=32, id2label=dict(enumerate(sorted(COLOURS))),
-        label2id={label: at for at, label in enumerate(sorted(COLOURS))}, initializer_range=0.2,
-    )  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(out)
-    tokenizer.save_pretrained(out)
+def _bert(out: Path, work: Path) -> None:
+    write_bert(out)
 
 
 def _logits(teacher: Artifact, data: Artifact, out: Path) -> None:

@@ -7,7 +7,7 @@ from tasks.report.search import search_view, step_notes
 
 def row(number: int, state: str = "trained", **more: Any) -> dict[str, Any]:
     return {
-        "number": number, "state": state, "point": {"num_layers": 3, "hidden_size": None}, "why": "", "probe": 0.5,
+        "number": number, "state": state, "point": {"num_layers": number, "hidden_size": None}, "why": "", "probe": 0.5,
         "latency_ms": 0.5 + number, "size_mb": 4.0, "accuracy": 0.9, "seconds": 12.0, "on_front": False,
     } | more  # fmt: skip
 
@@ -30,7 +30,7 @@ def test_trained_points_come_fastest_first_with_what_became_of_them() -> None:
     assert [one["number"] for one in view["trained"]] == ["1", "2", "3"]
     assert [one["fate"] for one in view["trained"]] == ["chosen", "on the front", "beaten"]
     assert view["others"][0]["fate"] == "could not win: point 1 is better in all that is known"
-    assert view["trained"][0]["point"] == "num_layers 3"
+    assert view["trained"][0]["point"] == "num_layers 1", "what all points share is left out"
     assert "<svg" in view["chart"]
 
 

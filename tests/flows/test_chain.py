@@ -1,0 +1,71 @@
+"""The chain of stages on a small real set: its names, several teachers, what is evaluated, and where it stops."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bento.errors import RetortError, UserError
+from flows.chain import make_candidate, stage_names
+from flows.config import Config
+from tasks.store import Step
+from tests.small import write_bert, write_colours
+
+LEARNS = {"epochs": 12, "batch_size": 4, "learning_rate": 3e-3, "patience": 12}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("chain")
+    teacher = {"model": str(write_bert(folder / "bert")), "max_tokens": 16, **LEARNS}
+    return {
+        "name": "colours",
+        "data": {"source": str(write_colours(folder / "rows")), "validation": 0.3},
+        "teacher": teacher,
+        "more_teachers": [teacher | {"seed": 1}],
+        "compress": [
+            {"kind": "prune_vocabulary", "common": 10},
+            {"kind": "distil", "layers": [0, 2], **LEARNS},
+            {"kind": "export"},
+            {"kind": "quantize"},
+        ],
+    }
+
+
+def test_all_stages_run_in_their_order_and_torch_models_are_evaluated_too(tree: dict[str, Any]) -> None:
+    seen: list[str] = []
+
+    def noting(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
+        seen.append(name)
+        return function
+
+    config = Config.model_validate(tree)
+    built = make_candidate(config, None, stage=noting)
+    assert seen == stage_names(config)
+    assert "teacher_2" in seen
+    assert built.chain == ["teacher", "prune_vocabulary", "export", "quantize"]
+    assert built.techniques["export"] == ["distil", "export"]
+    assert built.scores["candidate"].accuracy == built.scores["quantize"].accuracy
+    logits = next(step for step in built.steps if step.name == "teacher_logits")
+    assert len(logits.artifact.parents) == 3, "two teachers and the data"
+
+
+def test_a_teacher_that_learns_nothing_stops_the_build_by_name(tree: dict[str, Any]) -> None:
+    idle = tree["teacher"] | {"epochs": 1, "learning_rate": 1e-12}
+    config = Config.model_validate(tree | {"teacher": idle, "more_teachers": []})
+    with pytest.raises(RetortError, match="teacher: collapsed"):
+        make_candidate(config, None, stage=lambda _name, function: function)
+
+
+def test_what_the_teacher_does_not_have_is_refused_before_its_training(tree: dict[str, Any], tmp_path: Path) -> None:
+    def refuse(name: str, _function: Callable[..., Step]) -> Callable[..., Step]:
+        pytest.fail(f"{name} was run")
+
+    for compress, expected in (
+        ([{"kind": "distil", "num_layers": 9}, {"kind": "export"}], "the teacher has 3 layers"),
+        ({"search": {"num_layers": [2, 9], "trials": 2}}, "the teacher has 3 layers"),
+    ):
+        config = Config.model_validate(tree | {"compress": compress})
+        with pytest.raises(UserError, match=expected):
+            make_candidate(config, None, stage=refuse)
