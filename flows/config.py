@@ -14,7 +14,7 @@ from tasks.compress import Technique, check_chain
 from tasks.data import DataConfig
 from tasks.gate import GateConfig
 from tasks.monitor.config import MonitorConfig
-from tasks.search import SearchConfig
+from tasks.search.space import SearchConfig
 from tasks.train import TeacherConfig
 from tasks.types import Section
 

@@ -14,7 +14,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from bento.errors import RetortError, UserError
-from tasks.search import SearchConfig, Trial
+from tasks.search.space import SearchConfig
+from tasks.search.trials import Trial
 from tasks.store import Step
 
 Arguments = ParamSpec("Arguments")

@@ -120,3 +120,5 @@ def set_layers(model: Any, kept: list[int]) -> None:
     for field in ("num_hidden_layers", "n_layers"):
         if field in model.config.to_dict():
             setattr(model.config, field, len(kept))
+    pruned = getattr(model.config, "pruned_heads", None) or {}
+    model.config.pruned_heads = {new: pruned[old] for new, old in enumerate(kept) if old in pruned}

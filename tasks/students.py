@@ -79,6 +79,11 @@ def narrow(model: Any, rows: Rows, pad_id: int, *, hidden_size: int | None, inte
     )
     if (hidden, feed) == (old_hidden, old_feed):
         return model
+    if getattr(model.config, "pruned_heads", None):
+        raise UserError(
+            "distil.hidden_size, distil.intermediate_size: expected a model with all its heads, got one that lost "
+            "some; put distil in front of prune_structure"
+        )
     kept = _choose(model, rows, pad_id, hidden=hidden, feed=feed, num_heads=num_heads)
     return _copy_smaller(model, kept, hidden=hidden, feed=feed, num_heads=num_heads)
 

@@ -8,7 +8,7 @@ import yaml
 
 from bento.errors import UserError
 from flows.stages import _runner
-from tasks.search import SearchConfig
+from tasks.search.space import SearchConfig
 from tests.terminal import SMOKE, Terminal
 
 SEARCH: dict[str, Any] = {

@@ -11,17 +11,11 @@ import pytest
 from bento.errors import RetortError, UserError
 from tasks import search as searching
 from tasks.compress.context import Context
-from tasks.search import (
-    SearchConfig,
-    Trial,
-    chain_of,
-    choose,
-    one_after_another,
-    pareto_front,
-    read_search,
-    search,
-    with_front,
-)  # fmt: skip
+from tasks.search import one_after_another, read_search, search
+from tasks.search import trials as trial_module
+from tasks.search.choice import choose, pareto_front, with_front
+from tasks.search.space import SearchConfig, chain_of
+from tasks.search.trials import Trial
 from tests.tasks.compress.test_distil import MINILM
 
 TINY: dict[str, Any] = {
@@ -77,12 +71,12 @@ def test_a_point_that_a_trained_one_beats_in_all_that_is_known_is_not_trained(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sketched = trial(7, None, 1.0, 5.0, probe=0.4)
-    monkeypatch.setattr(searching, "_sketch", lambda *_: sketched)
-    monkeypatch.setattr(searching, "_train", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(trial_module, "_sketch", lambda *_: sketched)
+    monkeypatch.setattr(trial_module, "_train", lambda *_: pytest.fail("it was trained"))
     better = trial(1, 0.9, 0.9, 5.0, probe=0.5)
-    found = searching.run_trial(SearchConfig(), context, [better], 7, {})
+    found = trial_module.run_trial(SearchConfig(), context, [better], 7, {})
     assert (found.state, found.why) == ("cannot_win", "point 1 is better in all that is known")
-    found = searching.run_trial(SearchConfig(latency_ms=0.5), context, [], 7, {})
+    found = trial_module.run_trial(SearchConfig(latency_ms=0.5), context, [], 7, {})
     assert (found.state, found.why) == ("beyond_limits", "1.00 ms, more than 0.5")
 
 
@@ -92,8 +86,8 @@ def test_a_technique_that_fails_is_a_failed_trial_with_its_reason(
     def fail(*_: Any) -> Trial:
         raise RetortError("distil: collapsed")
 
-    monkeypatch.setattr(searching, "_sketch", fail)
-    found = searching.run_trial(SearchConfig(), context, [], 3, {})
+    monkeypatch.setattr(trial_module, "_sketch", fail)
+    found = trial_module.run_trial(SearchConfig(), context, [], 3, {})
     assert (found.state, found.why) == ("failed", "distil: collapsed")
 
 

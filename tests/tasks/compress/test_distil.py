@@ -1,5 +1,6 @@
 """Students: which layers and widths they start from, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,17 @@ def test_students_of_all_kinds_are_trained_and_load_in_transformers(context: Con
     student = load_classifier(step.artifact.path)
     assert (student.config.num_hidden_layers, student.config.hidden_size) == (2, 16)
     assert np.isfinite(student.classifier.weight.detach().numpy()).all()
+
+
+def test_layers_that_lost_heads_keep_that_when_others_are_dropped(context: Context, tmp_path: Path) -> None:
+    model = load_classifier(context.teacher.path)
+    model.prune_heads({2: [0]})
+    keep_layers(model, [0, 2]).save_pretrained(tmp_path)
+    assert load_classifier(tmp_path).bert.encoder.layer[1].attention.self.query.weight.shape == (16, 32)
+
+
+def test_a_model_that_lost_heads_is_not_narrowed(context: Context, rows: Rows) -> None:
+    model = load_classifier(context.teacher.path)
+    model.prune_heads({0: [1]})
+    with pytest.raises(UserError, match="put distil in front of prune_structure"):
+        narrow(model, rows, 0, hidden_size=None, intermediate_size=32)

@@ -1,0 +1,111 @@
+"""What a search may try and within which limits, and the chain of techniques that a point stands for."""
+
+import itertools
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.architecture import Architecture
+from tasks.compress.distil import Distil
+from tasks.compress.export import Export
+from tasks.compress.pack import Pack
+from tasks.compress.prune_structure import PruneStructure
+from tasks.compress.prune_vocabulary import PruneVocabulary
+from tasks.compress.prune_weights import PruneWeights
+from tasks.compress.quantize import Quantize
+from tasks.quantization.levels import Scheme
+from tasks.types import Section
+
+if TYPE_CHECKING:
+    from tasks.compress import Technique
+
+WIDTHS = ("hidden_size", "intermediate_size")
+
+
+class SearchConfig(Section):
+    """What may be tried, within which limits, for how long."""
+
+    trials: int = Field(default=24, ge=2, le=10_000)
+    """Points to look at; most are sketched only."""
+    minutes: float = Field(default=60, gt=0)
+    """No trial begins after this time."""
+    accuracy_drop: float = Field(default=0.01, ge=0, lt=1)
+    """Accuracy on the validation split that the chosen point may lose against the teacher."""
+    size_mb: float | None = Field(default=None, gt=0)
+    """Largest folder."""
+    latency_ms: float | None = Field(default=None, gt=0)
+    """Longest median time of one sentence."""
+    prefer: Literal["latency", "size", "accuracy"] = "latency"
+    """What is best among the points that keep all limits."""
+    vocabulary: list[float] = Field(default=[])
+    """Coverages of the training text to cut the vocabulary to; empty leaves the teacher's."""
+    num_layers: list[int] = Field(default=[2, 3, 6], min_length=1)
+    """Depths of the student."""
+    hidden_size: list[int] = Field(default=[])
+    """Widths of the student; empty keeps the teacher's."""
+    intermediate_size: list[int] = Field(default=[])
+    """Feed-forward neurons of a layer; empty keeps the teacher's."""
+    speedup: list[float] = Field(default=[1.0], min_length=1)
+    """Structured pruning after the distillation: how many times faster; 1 is none."""
+    sparsity: list[float] = Field(default=[0.0], min_length=1)
+    """Unstructured pruning after the distillation; 0 is none."""
+    scheme: list[Scheme] = Field(default=["int8_dynamic", "int8_static"], min_length=1)
+    """Precisions."""
+    weight_bits: list[Literal[4, 8]] = Field(default=[8], min_length=1)
+    """Of a stored weight."""
+    embedding_bits: list[Literal[4, 8]] = Field(default=[8], min_length=1)
+    """Of a stored embedding."""
+    threads: list[int] = Field(default=[1], min_length=1)
+    """ONNX Runtime threads of one request."""
+    distil: Distil = Distil()
+    """How students are trained; depth and widths come from the point."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Trials side by side. Training takes all cores of a small machine, so 1 is often fastest there."""
+    runner: Literal["threads", "dask", "ray"] = "threads"
+    """Prefect's task runner for them; dask and ray need prefect-dask or prefect-ray."""
+    seed: int = 0
+    """Of the proposals."""
+
+    @model_validator(mode="after")
+    def _one_place_for_sizes(self) -> Self:
+        sizes = [name for name in ("num_layers", "hidden_size", "intermediate_size") if getattr(self.distil, name)]
+        if sizes or isinstance(self.distil.layers, list):
+            raise ValueError(
+                f"search.distil: expected no sizes here, got {', '.join(sizes or ['layers'])}; "
+                "write the sizes to try under search"
+            )
+        return self
+
+    @property
+    def space(self) -> dict[str, list[Any]]:
+        """Name of each dimension -> its values; one with a single value is fixed."""
+        optional = {name: list(getattr(self, name)) or [None] for name in ("vocabulary", *WIDTHS)}
+        names = ("num_layers", "speedup", "sparsity", "scheme", "weight_bits", "embedding_bits", "threads")
+        return optional | {name: list(getattr(self, name)) for name in names}
+
+    def check(self, shape: Architecture) -> None:
+        """Raises: UserError where some point of the space cannot be made of this teacher."""
+        space = self.space
+        for values in itertools.product(space["num_layers"], *(space[name] for name in WIDTHS)):
+            point = {name: choices[0] for name, choices in space.items()}
+            for technique in chain_of(self, point | dict(zip(("num_layers", *WIDTHS), values, strict=True))):
+                technique.check(shape)
+
+
+def chain_of(config: SearchConfig, point: dict[str, Any]) -> "tuple[Technique, ...]":
+    """The techniques that make a point."""
+    sizes = {name: point[name] for name in ("num_layers", *WIDTHS)}
+    chain: list[Any] = [config.distil.model_copy(update=sizes)]
+    if point["vocabulary"] is not None:
+        chain.insert(0, PruneVocabulary(keep=point["vocabulary"]))
+    training = config.distil.model_dump(exclude={"kind", "layers", "num_layers", *WIDTHS, "transfer"})
+    training["transfer"] = config.distil.transfer
+    if point["speedup"] > 1:
+        chain.append(PruneStructure(speedup=point["speedup"], **training))
+    if point["sparsity"] > 0:
+        chain.append(PruneWeights(sparsity=point["sparsity"], **training))
+    bits: dict[str, Any] = {
+        name: 8 if point["scheme"] == "float16" else point[name] for name in ("weight_bits", "embedding_bits")
+    }
+    chain += [Export(threads=point["threads"]), Quantize(scheme=point["scheme"], **bits)]
+    return tuple([*chain, Pack()] if point["sparsity"] > 0 else chain)
