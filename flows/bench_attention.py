@@ -37,7 +37,8 @@ Curves = Mapping[str, Mapping[int, float]]
 
 def bench_attention(chosen: Config) -> dict[str, Any]:
     """One text of each length through MiniLM's geometry, on one thread; Linformer as `chosen` sets it."""
-    found = [one for one in chosen.compress if isinstance(one, Linformer)]
+    chain = chosen.compress if isinstance(chosen.compress, tuple) else ()
+    found = [one for one in chain if isinstance(one, Linformer)]
     settings = found[0] if found else Linformer()
     with tempfile.TemporaryDirectory() as folder:
         floats = write_models(settings, Path(folder), longest=max(LENGTHS), sizes=MINILM)

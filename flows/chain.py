@@ -95,7 +95,8 @@ def stage_names(config: Config) -> list[str]:
 
 def _check(config: Config) -> None:
     """Raises: UserError for what cannot be made of this teacher."""
-    shape = base_architecture(config.teacher)
+    base = base_architecture(config.teacher)
+    shape = replace(base, max_positions=config.teacher.max_tokens)
     if isinstance(config.compress, tuple):
         check_sizes(config.compress, shape)
     else:

@@ -142,12 +142,11 @@ def show_status(found: Sequence[Mapping[str, Any]], console: Console) -> None:
 def show_bench(found: Mapping[str, Any], console: Console) -> None:
     """Figures with their baseline, ratio and target."""
     table = _table(
-        found["title"], "metric", "value", "unit", "against", "ratio", "target", "met",
-        right=["value", "ratio"], wrap=["metric", "against"],
-    )  # fmt: skip
+        found["title"], "metric", "value", "ratio", "target", "met", right=["value", "ratio"], wrap=["metric", "target"]
+    )
     for row in found["rows"]:
         met = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "-"}[row["met"]]
-        table.add_row(
-            row["metric"], number(row["value"]), row["unit"], row["against"], number(row["ratio"]), row["target"], met
-        )
+        against = f"\n[dim]{escape(row['against'])}[/]" if row["against"] else ""
+        value = f"{number(row['value'])} {row['unit']}".strip()
+        table.add_row(row["metric"] + against, value, number(row["ratio"]), row["target"], met)
     console.print(table)

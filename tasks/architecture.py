@@ -33,6 +33,7 @@ class Architecture:
     hidden_size: int
     intermediate_size: int
     max_positions: int
+    """Tokens of the longest input."""
     tokenizer: str
     """Kind of the fast tokenizer: WordPiece, BPE, Unigram or WordLevel."""
     known_parts: bool

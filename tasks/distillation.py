@@ -21,9 +21,8 @@ from pydantic import Field
 
 from tasks.architecture import Part, layer_list, load_classifier, part
 from tasks.data import read_labels, read_split
-from tasks.training import Batch, Epoch, Recipe, Rows, fit, forward, label_targets, tokenize
+from tasks.training import Batch, Epoch, RecipeConfig, Rows, fit, forward, label_targets, tokenize
 from tasks.transfer import TransferConfig, read_transfer
-from tasks.types import Section
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context
@@ -32,7 +31,7 @@ UNLABELLED = -1
 RELATIONS: tuple[Part, ...] = ("query", "key", "value")
 
 
-class Training(Section):
+class Training(RecipeConfig):
     """How long, how fast and from what a technique trains; the base of every one that does."""
 
     temperature: float = Field(default=2.0, gt=0, le=100)
@@ -49,21 +48,8 @@ class Training(Section):
     """Passes over the training split and the transfer text."""
     learning_rate: float = Field(default=4e-4, gt=0, lt=1)
     """Peak of the warm-up; a shallow student takes a higher rate than its teacher."""
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    """Rows a step, on each device."""
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    """Share of the steps over which the learning rate rises."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's decay of the matrices."""
-    patience: int = Field(default=4, ge=1)
-    """Epochs without a better validation accuracy before training stops."""
     transfer: TransferConfig | None = None
     """Text without labels, found or made, on which the teacher is copied too."""
-
-    def recipe(self, seed: int) -> Recipe:
-        """The training loop's part of this config."""
-        names = ("epochs", "learning_rate", "batch_size", "warmup", "weight_decay", "patience")
-        return Recipe(**{name: getattr(self, name) for name in names}, seed=seed)
 
 
 def distil_into(

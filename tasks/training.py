@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
-from tasks.types import Split
+from tasks.types import Section, Split
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,27 @@ class Recipe:
     patience: int
     """Epochs without a better validation accuracy before training stops."""
     seed: int
+
+
+class RecipeConfig(Section):
+    """The recipe as a config gives it; the base of everything that trains."""
+
+    epochs: int = Field(default=8, ge=1, le=200)
+    """Passes over the training rows, fewer when validation stops getting better."""
+    learning_rate: float = Field(default=2e-4, gt=0, lt=1)
+    """Peak of the warm-up."""
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    """Rows a step, on each device."""
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decay of the matrices."""
+    patience: int = Field(default=4, ge=1)
+    """Epochs without a better validation accuracy before training stops."""
+
+    def recipe(self, seed: int) -> Recipe:
+        """The training loop's part of this config."""
+        return Recipe(**{name: getattr(self, name) for name in RecipeConfig.model_fields}, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,17 +243,25 @@ def fit(
         speed = len(train) / (time.perf_counter() - start)
         accuracy = _accuracy(model, validation, pad_id)
         history.append(Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed))
-        if accelerator.is_main_process:
-            log.info(
-                "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
-                name, number, recipe.epochs, mean_loss, accuracy, speed,
-            )  # fmt: skip
         if number < first_kept_epoch or accuracy >= max(_kept_accuracies(history, first_kept_epoch)):
-            best = {key: value.detach().cpu().clone() for key, value in state.model.state_dict().items()}
+            best = _copy(state.model)
         if accelerator.is_main_process:
+            _tell(name, history[-1], recipe.epochs)
             state.save(work, history, best)
     state.model.load_state_dict(best)
     return history
+
+
+def _tell(name: str, epoch: Epoch, num_epochs: int) -> None:
+    log.info(
+        "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
+        name, epoch.epoch, num_epochs, epoch.train_loss, epoch.validation_accuracy, epoch.sentences_per_s,
+    )  # fmt: skip
+
+
+def _copy(model: Any) -> dict[str, Any]:
+    """The weights as they are now, on the CPU."""
+    return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
 
 
 def write_history(history: Sequence[Epoch], out: Path) -> None:
@@ -301,7 +331,7 @@ class _State:
         import torch
 
         checkpoint, digest = work / CHECKPOINT, work / f"{CHECKPOINT}.sha256"
-        start = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        start = _copy(self.model)
         if not (checkpoint.is_file() and digest.is_file()):
             return [], start
         if hashlib.sha256(checkpoint.read_bytes()).hexdigest() != digest.read_text(encoding="utf-8"):

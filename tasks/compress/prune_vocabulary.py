@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.architecture import Architecture
+from tasks.architecture import Architecture, load_classifier
 from tasks.compress.context import Context
 from tasks.data import read_split
 from tasks.store import Step
@@ -41,9 +41,7 @@ class PruneVocabulary(Section):
         return context.step(self, artifact, lambda out, work: self._make(artifact.path, context.data.path, out))
 
     def _make(self, source: Path, data: Path, out: Path) -> None:
-        from transformers import AutoModelForSequenceClassification
-
-        model = AutoModelForSequenceClassification.from_pretrained(source)
+        model = load_classifier(source)
         train, held_out = (list(read_split(data, name).texts) for name in ("train", "validation"))
         cut_vocabulary(model, source, train, held_out=held_out, keep=self.keep, common=self.common, out=out)
         model.save_pretrained(out)

@@ -51,3 +51,14 @@ def test_two_processes_train_one_teacher(tmp_path: Path, capfd: pytest.CaptureFi
     labels = sorted(set(read_split(data, "train").labels))
     right = [labels[best] == label for best, label in zip(logits_NC.argmax(axis=1), validation.labels, strict=True)]
     assert sum(right) / len(right) == pytest.approx(max(epoch["validation_accuracy"] for epoch in history), abs=0.02)
+
+
+def test_a_teacher_for_longer_texts_than_its_base_gets_positions_for_them(tmp_path: Path) -> None:
+    import torch
+
+    from tests.small import write_bert
+
+    config = TeacherConfig(model=str(write_bert(tmp_path)), max_tokens=48)
+    model, _, _ = load_base(config, ("blue", "green", "red"))
+    assert model.config.max_position_embeddings == 48
+    assert model(torch.arange(100, 148)[None]).logits.shape == (1, 3)
