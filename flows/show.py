@@ -43,6 +43,8 @@ def _table(title: str, *columns: str, right: Sequence[str] = (), wrap: Sequence[
 
 def show_build(result: Mapping[str, Any], console: Console) -> None:
     """Scores, gate and outcome of a build."""
+    if result.get("search"):
+        console.print(escape(result["search"]["words"]) + "\n")
     console.print(_scores_table(result["scores"]))
     console.print(_verdict_table(result["verdicts"]))
     seconds = sum(stage["seconds"] for stage in result["stages"])

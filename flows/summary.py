@@ -160,6 +160,8 @@ def markdown(result: Mapping[str, Any], heading: str) -> str:
             f"| {model} | {row['accuracy']:.4f} | {low:.3f}-{high:.3f} | {row['macro_f1']:.4f} "
             f"| {row['size_bytes'] / 1e6:.1f} | {row['latency_ms_p50']:.2f} |"
         )
+    if result.get("search"):
+        lines += ["", result["search"]["words"]]
     return "\n".join([*lines, "", *(f"- **{v['gate']}**: {v['outcome']}. {v['reason']}" for v in result["verdicts"])])
 
 
