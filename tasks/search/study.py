@@ -65,14 +65,14 @@ class Study:
         return fresh or self._first_unseen(seen, count)
 
     def tell(self, trial: Trial, spent_s: float) -> None:
-        """Record a finished trial; one that was not trained counts as its probe says, at most."""
+        """Record a finished trial; one that was not trained counts as one that gets nothing right."""
         proposal = self.waiting.pop(trial.number)
         proposal.set_user_attr("row", asdict(trial))
         self.study.set_user_attr("spent_s", spent_s)
         if trial.state == "failed":
             self.study.tell(proposal, state=self._failed())
             return
-        accuracy = trial.accuracy if trial.accuracy is not None else min(measured(trial.probe), 0.0)
+        accuracy = trial.accuracy if trial.accuracy is not None else 0.0
         self.study.tell(proposal, [accuracy, measured(trial.latency_ms), measured(trial.size_mb)])
 
     def _first_unseen(self, seen: set[str], count: int) -> list[tuple[int, dict[str, Any]]]:
