@@ -26,10 +26,11 @@ Ints = NDArray[np.int64]
 
 def softmax(logits_BC: Floats, temperature: float = 1.0) -> Floats:
     """Row-wise softmax of `logits_BC / temperature`."""
-    scaled_BC = logits_BC.astype(np.float64) / temperature
-    exp_BC = np.exp(scaled_BC - scaled_BC.max(axis=-1, keepdims=True))
-    probabilities_BC: Floats = (exp_BC / exp_BC.sum(axis=-1, keepdims=True)).astype(np.float32)
-    return probabilities_BC
+    exp_BC: Floats = np.subtract(logits_BC, logits_BC.max(axis=-1, keepdims=True), dtype=np.float32)
+    exp_BC *= 1 / temperature
+    np.exp(exp_BC, out=exp_BC)
+    exp_BC /= exp_BC.sum(axis=-1, keepdims=True)
+    return exp_BC
 
 
 GRAPH_LEVELS = {
@@ -62,8 +63,15 @@ def pad(encodings: Sequence[Encoding], pad_id: int, *, multiple: int = 1, limit:
 
     T is rounded up to a `multiple`, though not beyond `limit`, which is as long as an encoding can be.
     """
-    longest = max(len(encoding.ids) for encoding in encodings)
+    longest = max(len(encoding) for encoding in encodings)
     length = max(longest, min(-(-longest // multiple) * multiple, limit or longest))
+    if len(encodings) == 1 and length == longest:
+        (only,) = encodings
+        return {
+            "input_ids": np.array([only.ids], dtype=np.int64),
+            "attention_mask": np.ones((1, length), dtype=np.int64),
+            "token_type_ids": np.array([only.type_ids], dtype=np.int64),
+        }
     ids_BT = np.full((len(encodings), length), pad_id, dtype=np.int64)
     mask_BT = np.zeros_like(ids_BT)
     types_BT = np.zeros_like(ids_BT)
@@ -122,6 +130,8 @@ class Predictor:
         evaluated has to be what is served. Larger batches hold texts of similar length.
         """
         encodings = self.tokenize(texts)
+        if len(encodings) == 1:
+            return self.logits(encodings)
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
         logits_NC = np.empty((len(encodings), len(self.labels)), dtype=np.float32)
         for start in range(0, len(order), batch_size):

@@ -23,6 +23,7 @@ from tasks.compress.distil import Distil, num_student_layers
 from tasks.compress.prune_vocabulary import PruneVocabulary
 from tasks.data import read_labels, read_split
 from tasks.distillation import spread
+from tasks.structure import keep_heads
 from tasks.students import keep_layers, narrow
 from tasks.train import load_base
 from tasks.training import Recipe, Rows, fit, label_targets, tokenize
@@ -171,13 +172,14 @@ def _shrunk(model: Any, tokenizer: Any, train: Split, chosen: Config) -> Any:
     model = keep_layers(model, distil.layers if isinstance(distil.layers, list) else spread_layers)
     rows = tokenize(tokenizer, train.texts, max_tokens=chosen.teacher.max_tokens)
     sizes = {"hidden_size": distil.hidden_size, "intermediate_size": distil.intermediate_size}
-    return narrow(model.eval(), rows, tokenizer.pad_token_id, **sizes)
+    model = narrow(model.eval(), rows, tokenizer.pad_token_id, **sizes)
+    if distil.num_heads is not None:
+        keep_heads(model, rows, tokenizer.pad_token_id, distil.num_heads)
+    return model
 
 
 def _pruning(chosen: Config) -> PruneVocabulary | None:
-    """How the config cuts the vocabulary, before the teacher's training or after it."""
-    if chosen.teacher.vocabulary is not None:
-        return PruneVocabulary(keep=chosen.teacher.vocabulary, common=chosen.teacher.common_words)
+    """How the config cuts the vocabulary."""
     return next((technique for technique in chosen.compress if isinstance(technique, PruneVocabulary)), None)
 
 

@@ -72,6 +72,19 @@ def require_parts(shape: Architecture, technique: str) -> None:
         )
 
 
+HEADS_STAY = ("mpnet",)
+"""Families whose attention adds a bias to every head that `transformers` does not prune with it."""
+
+
+def require_head_pruning(shape: Architecture, technique: str, remedy: str) -> None:
+    """Raises: UserError naming the families that `technique` can take heads from, and the remedy."""
+    if shape.model_type in HEADS_STAY:
+        able = ", ".join(name for name in PARTED_MODEL_TYPES if name not in HEADS_STAY)
+        raise UserError(
+            f"{technique}: expected an encoder of one of {able} to take heads from, got {shape.model_type!r}; {remedy}"
+        )
+
+
 def load_classifier(folder: Path) -> Any:
     """The sequence classifier of a torch folder, in evaluation mode, whether `transformers` has its type or we do."""
     from transformers import AutoModelForSequenceClassification

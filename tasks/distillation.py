@@ -72,7 +72,7 @@ def distil_into(
     """
     data = context.data.path
     labels, validation = read_labels(data), read_split(data, "validation")
-    knowledge = _Knowledge(student, settings, context, layers)
+    knowledge = _Knowledge(student, tokenizer, settings, context, layers)
     return fit(
         student,
         _training_rows(tokenizer, settings, context),
@@ -85,6 +85,7 @@ def distil_into(
         beside=knowledge.projection,
         after_step=after_step,
         first_kept_epoch=first_kept_epoch,
+        every_token=settings.hidden > 0,
     )
 
 
@@ -148,16 +149,30 @@ def _training_rows(tokenizer: Any, settings: Training, context: "Context") -> Ro
     return tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets={"label": labels_N, "teacher": teacher_NC})
 
 
+def _teacher_ids(tokenizer: Any, teacher: Path) -> Any:
+    """The teacher's id of each of the student's tokens: a cut vocabulary has other numbers for the same tokens."""
+    from transformers import AutoTokenizer
+
+    its = AutoTokenizer.from_pretrained(teacher).get_vocab()
+    ids_V = np.zeros(len(tokenizer), dtype=np.int64)
+    for token, at in tokenizer.get_vocab().items():
+        ids_V[at] = its[token]
+    return ids_V
+
+
 class _Knowledge:
     """The loss of one distillation, with the teacher beside the student where its inner states are asked for."""
 
-    def __init__(self, student: Any, settings: Training, context: "Context", layers: Sequence[int] | None) -> None:
+    def __init__(
+        self, student: Any, tokenizer: Any, settings: Training, context: "Context", layers: Sequence[int] | None
+    ) -> None:
         self.settings = settings
         self.inner = settings.hidden > 0 or settings.relations > 0
         self.projection: Any = None
         if not self.inner:
             return
         self.teacher = load_classifier(context.teacher.path).requires_grad_(requires_grad=False)
+        self.teacher_ids_V = _teacher_ids(tokenizer, context.teacher.path)
         depth, teacher_depth = student.config.num_hidden_layers, self.teacher.config.num_hidden_layers
         self.layers = list(layers) if layers is not None else spread(depth, teacher_depth)
         self.student_states = _Recorder(student, list(range(depth)))
@@ -193,8 +208,9 @@ class _Knowledge:
 
         accelerator = make_accelerator()
         self.teacher.to(accelerator.device)
+        ids_BT = torch.from_numpy(self.teacher_ids_V).to(batch["input_ids"].device)[batch["input_ids"]]
         with torch.no_grad(), accelerator.autocast():
-            forward(self.teacher, batch)
+            forward(self.teacher, batch | {"input_ids": ids_BT})
 
     def _hidden(self, mask_BT: Any) -> Any:
         pairs = zip(self.student_states.hidden, self.teacher_states.hidden, strict=True)

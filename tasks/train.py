@@ -24,7 +24,6 @@ from tasks.positions import extend_positions
 from tasks.store import Step, run_step
 from tasks.training import RecipeConfig, fit, label_targets, tokenize, write_history
 from tasks.types import Artifact
-from tasks.vocabulary import cut_vocabulary
 
 log = logging.getLogger("retort.train")
 
@@ -45,10 +44,6 @@ class TeacherConfig(RecipeConfig):
     """Epochs without a better validation accuracy before training stops."""
     max_tokens: int = Field(default=128, ge=4, le=8192)
     """Inputs are truncated to this many tokens, here and in everything made from this teacher."""
-    vocabulary: float | None = Field(default=None, gt=0, le=1)
-    """Cut the vocabulary to this coverage of the training text before fine-tuning, which saves time and bytes."""
-    common_words: int = Field(default=2000, ge=0)
-    """With `vocabulary`: keep this many of the tokenizer's most frequent words besides."""
     seed: int = 0
     """Fixes initialisation, dropout and the order of the rows."""
 
@@ -179,21 +174,11 @@ def _fast(config: TeacherConfig, tokenizer: Any) -> Any:
 
 def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None:
     import torch
-    from transformers import AutoTokenizer
 
     torch.manual_seed(config.seed)
     labels = read_labels(data)
     train, validation = read_split(data, "train"), read_split(data, "validation")
-    model, tokenizer, source = load_base(config, labels)
-    base = out if _is_main() else work / f"rank-{_rank()}"
-    if config.vocabulary is not None:
-        cut_vocabulary(
-            model, Path(source), list(train.texts), held_out=list(validation.texts), keep=config.vocabulary,
-            common=config.common_words, out=base,
-        )  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(base)
-    elif _is_main():
-        tokenizer.save_pretrained(out)
+    model, tokenizer, _ = load_base(config, labels)
     history = fit(
         model,
         tokenize(tokenizer, train.texts, max_tokens=config.max_tokens, targets=label_targets(train, labels)),
@@ -206,6 +191,7 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
     )
     if _is_main():
         model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
         write_history(history, out)
 
 

@@ -5,6 +5,7 @@ Accelerate decides the device, the precision and how many processes share the wo
 Shapes: B batch, T tokens, C classes.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from tasks.first_token import first_token_only
 from tasks.types import Section, Split
+from tasks.used_rows import used_rows_only
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +159,7 @@ def predict_logits(model: Any, rows: Rows, *, pad_id: int, batch_size: int = 64)
     model = accelerator.unwrap_model(model).to(accelerator.device).eval()
     order = sorted(range(len(rows)), key=lambda row: len(rows.token_ids[row]))
     found: list[tuple[list[int], Any]] = []
-    with torch.inference_mode(), accelerator.autocast():
+    with torch.inference_mode(), accelerator.autocast(), first_token_only(model):
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             batch = {name: value.to(accelerator.device) for name, value in collate(rows, indices, pad_id).items()}
@@ -201,14 +204,41 @@ def fit(
     beside: "torch.nn.Module | None" = None,
     after_step: Callable[[int, int], None] | None = None,
     first_kept_epoch: int = 1,
+    every_token: bool = False,
 ) -> list[Epoch]:
     """Train `model` in place and leave the weights of the best validation epoch in it.
 
     `loss(logits_BC, batch)` is a scalar; `validation.targets["label"]` are class indices. `beside` holds more
-    weights that the loss trains. `after_step(step, num_steps)` is called after each optimiser step, counted from 1.
-    The best epoch is looked for from `first_kept_epoch` on, where a schedule has reached its end. A checkpoint a whole
+    weights that the loss trains. `after_step(step, num_steps)` is called after each optimiser step, counted from 1,
+    and may change any weight. The best epoch is looked for from `first_kept_epoch` on, where a schedule has reached
+    its end. `every_token` says that the loss reads more of the last layer than the head does. A checkpoint a whole
     epoch lies in `work`, so a killed run goes on from there with the same result.
     """
+    with contextlib.ExitStack() as stack:
+        if after_step is None:
+            stack.enter_context(used_rows_only(model, [train.token_ids, validation.token_ids], pad_id))
+        if not every_token:
+            stack.enter_context(first_token_only(model))
+        return _fit(
+            model, train, validation, recipe=recipe, pad_id=pad_id, loss=loss, work=work, name=name, beside=beside,
+            after_step=after_step, first_kept_epoch=first_kept_epoch,
+        )  # fmt: skip
+
+
+def _fit(
+    model: Any,
+    train: Rows,
+    validation: Rows,
+    *,
+    recipe: Recipe,
+    pad_id: int,
+    loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
+    work: Path,
+    name: str,
+    beside: "torch.nn.Module | None",
+    after_step: Callable[[int, int], None] | None,
+    first_kept_epoch: int,
+) -> list[Epoch]:
     import torch
 
     accelerator = make_accelerator()

@@ -76,7 +76,7 @@ def require_wordpiece(kind: str, where: str) -> None:
     if kind != "WordPiece":
         raise UserError(
             f"prune_vocabulary: expected a WordPiece tokenizer, got {kind} in {where}; "
-            "leave prune_vocabulary out of compress and set teacher.vocabulary to null for this model"
+            "leave prune_vocabulary out of compress for this model"
         )
 
 

@@ -12,13 +12,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from bento.errors import UserError
-from tasks.architecture import Architecture, load_classifier, require_parts
+from tasks.architecture import Architecture, load_classifier, require_head_pruning, require_parts
 from tasks.compress.context import Context
+from tasks.cut_losses import first_rows
 from tasks.data import read_split
 from tasks.distillation import Training, distil_into, spread
 from tasks.positions import cut_positions
 from tasks.store import Step, run_step
-from tasks.students import check_layers, check_widths, keep_layers, narrow, search_layers
+from tasks.structure import keep_heads
+from tasks.students import NUM_PROBE_ROWS, check_layers, check_widths, keep_layers, narrow, search_layers
 from tasks.training import Rows, tokenize, write_history
 from tasks.types import Artifact
 
@@ -36,6 +38,8 @@ class Distil(Training):
     """Width of the student where it is narrower; a multiple of the teacher's head size."""
     intermediate_size: int | None = Field(default=None, ge=8)
     """Feed-forward neurons of each layer, where there are fewer."""
+    num_heads: int | None = Field(default=None, ge=1)
+    """Attention heads of each layer, where there are fewer than fit the width."""
 
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch"
@@ -60,7 +64,7 @@ class Distil(Training):
 
     def sketch(self, artifact: Artifact, context: Context) -> Step:
         """The student before any training, for its size, its speed and what is left in it."""
-        names = ("layers", "num_layers", "hidden_size", "intermediate_size")
+        names = ("layers", "num_layers", "hidden_size", "intermediate_size", "num_heads")
         return run_step(
             "sketch",
             kind="torch",
@@ -98,6 +102,8 @@ class Distil(Training):
             student, rows, tokenizer.pad_token_id,
             hidden_size=self.hidden_size, intermediate_size=self.intermediate_size,
         )  # fmt: skip
+        if self.num_heads is not None:
+            keep_heads(student, first_rows(rows, NUM_PROBE_ROWS), tokenizer.pad_token_id, self.num_heads)
         cut_positions(student, context.max_tokens)
         return student, layers
 
@@ -124,8 +130,9 @@ def check_student(settings: Distil, shape: Architecture) -> Architecture:
     """Sizes of the student of `shape`. Raises: UserError naming what would work."""
     wanted = num_student_layers(settings, shape.num_layers)
     check_layers(settings.layers if isinstance(settings.layers, list) else list(range(wanted)), shape.num_layers)
-    if settings.hidden > 0 or settings.relations > 0 or settings.hidden_size or settings.intermediate_size:
-        require_parts(shape, "distil with hidden, relations, hidden_size or intermediate_size")
+    sizes = (settings.hidden_size, settings.intermediate_size, settings.num_heads)
+    if settings.hidden > 0 or settings.relations > 0 or any(sizes):
+        require_parts(shape, "distil with hidden, relations, hidden_size, intermediate_size or num_heads")
     hidden = settings.hidden_size or shape.hidden_size
     feed = settings.intermediate_size or shape.intermediate_size
     heads = check_widths(
@@ -136,4 +143,20 @@ def check_student(settings: Distil, shape: Architecture) -> Architecture:
             f"distil.relation_heads: expected a divisor of the hidden sizes {hidden} and {shape.hidden_size}, "
             f"got {settings.relation_heads}"
         )
+    if settings.num_heads is not None:
+        heads = _check_heads(settings, shape, heads)
     return replace(shape, num_layers=wanted, hidden_size=hidden, intermediate_size=feed, num_heads=heads)
+
+
+def _check_heads(settings: Distil, shape: Architecture, heads: int) -> int:
+    """How many of the `heads` that fit its width the student has. Raises: UserError."""
+    wanted = settings.num_heads or heads
+    if wanted > heads:
+        raise UserError(f"distil.num_heads: expected 1 to {heads}, which fit the student's width, got {wanted}")
+    require_head_pruning(shape, "distil.num_heads", "leave num_heads out")
+    if settings.relations > 0 and wanted < heads:
+        raise UserError(
+            f"distil.relations: expected 0 with {wanted} of {heads} heads, since a layer's queries no longer split "
+            f"into {settings.relation_heads} relation heads; set relations to 0, or leave num_heads out"
+        )
+    return wanted

@@ -15,6 +15,7 @@ from bento.predictor import Predictor
 from tasks.architecture import PARTED_MODEL_TYPES, Architecture, load_classifier
 from tasks.compress.context import Context
 from tasks.data import read_labels, read_split
+from tasks.first_token import select_first_token_early
 from tasks.store import Step
 from tasks.structure import trim_neurons
 from tasks.training import model_inputs
@@ -64,8 +65,10 @@ class Export(Section):
         shutil.rmtree(raw, ignore_errors=True)
         write_graph(artifact.path, raw)
         (out / "onnx").mkdir()
-        fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE) if self.fuse else {}
-        if not fused:
+        fused = {}
+        if self.fuse:
+            fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE)
+        else:
             shutil.copyfile(raw / "model.onnx", out / ONNX_FILE)
         _write_config(artifact.path, out)
         for name in KEPT_FILES:
@@ -149,18 +152,31 @@ def _write_own_graph(source: Path, out: Path) -> None:
 
 
 def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
-    """Write the fused model and return the counts of fused operators; empty where the architecture is not known.
+    """Write the fused model and return how many operators were fused, of each kind.
 
-    Attention and GELU are fused; normalisations are not, for the reason that `bento.predictor.SLOW_FUSIONS` gives.
+    Attention and GELU are fused; normalisations are not, for the reason that `bento.predictor.SLOW_FUSIONS` gives. The
+    last layer then computes no more than the head reads; `first token early` counts the nodes that it saves work.
     """
-    from onnxruntime.transformers import optimizer
-    from onnxruntime.transformers.fusion_options import FusionOptions
+    import onnx
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     config = _read_config(source)
     rules = FUSED_MODEL_TYPES.get(config["model_type"])
     if rules is None:
         log.warning("no fusion rules for %s: the model stays unfused, and slower", config["model_type"])
-        return {}
+        graph, counts = onnx.load(model), dict[str, int]()
+    else:
+        graph, counts = _optimize(model, config, rules)
+    counts["first token early"] = select_first_token_early(graph)
+    OnnxModel.save(graph, str(out))  # which declares the domain of the fused operators
+    return counts
+
+
+def _optimize(model: Path, config: dict[str, Any], rules: str) -> tuple[Any, dict[str, int]]:
+    """The graph after ONNX Runtime's transformer optimizer, and what it fused."""
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
     uneven = bool(config.get("pruned_heads"))  # then 0 lets the optimizer read each layer's own from the graph
     heads = 0 if uneven else config.get("num_attention_heads") or config.get("n_heads")
     hidden = 0 if uneven else config.get("hidden_size") or config.get("dim")
@@ -174,8 +190,8 @@ def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
     layers = config.get("num_hidden_layers") or config.get("n_layers")
     if options.enable_attention and counts.get("Attention", 0) != layers:
         log.warning("fused %d of %d attention layers", counts.get("Attention", 0), layers)
-    optimized.save_model_to_file(str(out))
-    return counts
+    optimized.topological_sort()
+    return optimized.model, counts
 
 
 def check_parity(torch_folder: Path, onnx_folder: Path, texts: list[Any], *, limit: float) -> float:

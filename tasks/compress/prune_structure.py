@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from bento.errors import UserError
-from tasks.architecture import PARTED_MODEL_TYPES, Architecture, load_classifier, require_parts
+from tasks.architecture import Architecture, load_classifier, require_head_pruning, require_parts
 from tasks.compress.context import Context
 from tasks.cut_losses import CutLosses, cut_losses, first_rows, layer_losses, strongest
 from tasks.data import read_labels, read_split
@@ -52,8 +52,6 @@ NUM_PROBE_ROWS = 256
 NUM_NEURON_CHOICES = 24
 VECTOR_WIDTH = 16
 """32-bit sums in one vector register: neurons beyond a multiple of it are paid for whether they are there or not."""
-HEADS_STAY = ("mpnet",)
-"""Families whose attention adds a bias to every head that `transformers` does not prune with it."""
 
 
 class PruneStructure(Training):
@@ -189,11 +187,8 @@ def load_trimmed(folder: Path) -> Any:
 def check_pruned(settings: PruneStructure, shape: Architecture) -> Architecture:
     """Sizes after pruning `shape`, at most. Raises: UserError naming what would work."""
     require_parts(shape, "prune_structure")
-    if settings.cuts_heads and shape.model_type in HEADS_STAY:
-        raise UserError(
-            f"prune_structure: expected an encoder of one of {_joined(set(PARTED_MODEL_TYPES) - set(HEADS_STAY))} to "
-            f"take heads from, got {shape.model_type!r}; set units to [neurons, layers], or leave heads out"
-        )
+    if settings.cuts_heads:
+        require_head_pruning(shape, "prune_structure", "set units to [neurons, layers], or leave heads out")
     if settings.relations > 0 and settings.cuts_heads:
         raise UserError(
             "prune_structure.relations: expected 0 where heads go, since a layer's queries no longer split into "

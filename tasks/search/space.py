@@ -19,7 +19,7 @@ from tasks.types import Section
 if TYPE_CHECKING:
     from tasks.compress import Technique
 
-WIDTHS = ("hidden_size", "intermediate_size")
+WIDTHS = ("hidden_size", "intermediate_size", "num_heads")
 
 
 class SearchConfig(Section):
@@ -39,12 +39,16 @@ class SearchConfig(Section):
     """What is best among the points that keep all limits."""
     vocabulary: list[float] = Field(default=[])
     """Coverages of the training text to cut the vocabulary to; empty leaves the teacher's."""
+    common: int = Field(default=2000, ge=0)
+    """With `vocabulary`: keep this many of the tokenizer's most frequent words besides."""
     num_layers: list[int] = Field(default=[2, 3, 6], min_length=1)
     """Depths of the student."""
     hidden_size: list[int] = Field(default=[])
     """Widths of the student; empty keeps the teacher's."""
     intermediate_size: list[int] = Field(default=[])
     """Feed-forward neurons of a layer; empty keeps the teacher's."""
+    num_heads: list[int] = Field(default=[])
+    """Attention heads of a layer; empty keeps all that fit the width."""
     speedup: list[float] = Field(default=[1.0], min_length=1)
     """Structured pruning after the distillation: how many times faster; 1 is none."""
     sparsity: list[float] = Field(default=[0.0], min_length=1)
@@ -68,7 +72,7 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _one_place_for_sizes(self) -> Self:
-        sizes = [name for name in ("num_layers", "hidden_size", "intermediate_size") if getattr(self.distil, name)]
+        sizes = [name for name in ("num_layers", *WIDTHS) if getattr(self.distil, name)]
         if sizes or isinstance(self.distil.layers, list):
             raise ValueError(
                 f"search.distil: expected no sizes here, got {', '.join(sizes or ['layers'])}; "
@@ -97,7 +101,7 @@ def chain_of(config: SearchConfig, point: dict[str, Any]) -> "tuple[Technique, .
     sizes = {name: point[name] for name in ("num_layers", *WIDTHS)}
     chain: list[Any] = [config.distil.model_copy(update=sizes)]
     if point["vocabulary"] is not None:
-        chain.insert(0, PruneVocabulary(keep=point["vocabulary"]))
+        chain.insert(0, PruneVocabulary(keep=point["vocabulary"], common=config.common))
     training = config.distil.model_dump(exclude={"kind", "layers", "num_layers", *WIDTHS, "transfer"})
     training["transfer"] = config.distil.transfer
     if point["speedup"] > 1:

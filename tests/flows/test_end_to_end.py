@@ -70,7 +70,7 @@ def test_an_altered_artifact_is_made_again_and_said(terminal: Terminal, built: d
 
 
 def test_a_bad_student_is_blocked_with_exit_3_and_nothing_moves(terminal: Terminal, built: dict[str, Any]) -> None:
-    untrained = ("--set", "compress.0.learning_rate=1.0e-9", "--set", "compress.0.epochs=1")
+    untrained = ("--set", "compress.1.learning_rate=1.0e-9", "--set", "compress.1.epochs=1")
     blocked = terminal.json("run", str(SMOKE), *untrained, code=3)
     assert blocked["outcome"] == "blocked"
     assert {row["gate"]: row["outcome"] for row in blocked["verdicts"]}["accuracy_vs_teacher"] == "fail"
@@ -137,7 +137,7 @@ def test_promotion_and_rollback_under_load_lose_no_request(
     for thread in threads:
         thread.start()
     try:
-        second = terminal.json("run", str(SMOKE), "--set", "compress.1.threads=2")
+        second = terminal.json("run", str(SMOKE), "--set", "compress.2.threads=2")
         assert second["version"] == "2"
         assert _served(service, "2")
         terminal.json("rollback", "smoke")
@@ -152,7 +152,7 @@ def test_promotion_and_rollback_under_load_lose_no_request(
 
 def test_a_build_that_needs_approval_waits_for_a_person(terminal: Terminal, built: dict[str, Any]) -> None:
     waiting = terminal.json(
-        "run", str(SMOKE), "--set", "compress.1.threads=3", "--set", "release.approval=require"
+        "run", str(SMOKE), "--set", "compress.2.threads=3", "--set", "release.approval=require"
     )  # fmt: skip
     assert waiting["outcome"] == "awaiting_approval"
     before = terminal.json("status", "smoke")[0]["champion"]["version"]

@@ -80,7 +80,7 @@ def _api(deployed: Terminal) -> str:
 def test_a_suspended_build_promotes_what_a_person_approves_on_its_form(deployed: Terminal) -> None:
     with SyncPrefectClient(_api(deployed)) as prefect:  # asks again when the server, its SQLite busy, answers 503
         build = prefect.read_deployment_by_name("build/loop").id
-        overrides = ["release.approval=require", "compress.1.threads=2"]
+        overrides = ["release.approval=require", "compress.2.threads=2"]
         run = prefect.create_flow_run_from_deployment(build, parameters={"overrides": overrides}).id
         _wait(lambda: prefect.read_flow_run(run).state_name == "Suspended", 180, "the suspended run")
         before = deployed.json("status", "loop")[0]

@@ -20,8 +20,9 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Config:
         {
             "name": "colours",
             "data": {"source": str(write_colours(folder / "rows")), "validation": 0.3},
-            "teacher": {"model": str(write_bert(folder / "bert")), "epochs": 1, "max_tokens": 16, "vocabulary": 0.9999},
+            "teacher": {"model": str(write_bert(folder / "bert")), "epochs": 1, "max_tokens": 16},
             "compress": [
+                {"kind": "prune_vocabulary"},
                 {"kind": "distil", "layers": [0, 2], "hidden_size": 16, "intermediate_size": 32, "batch_size": 8},
                 {"kind": "export"},
             ],

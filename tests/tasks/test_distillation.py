@@ -1,10 +1,19 @@
 """What a student learns from: each loss against its formula written out in numpy."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from tasks.distillation import UNLABELLED, distillation_loss, hidden_loss, relation_loss, spread
+from tasks.architecture import load_classifier
+from tasks.compress.distil import Distil
+from tasks.distillation import UNLABELLED, _Knowledge, distillation_loss, hidden_loss, relation_loss, spread
+from tasks.training import collate, forward, tokenize
+from tasks.vocabulary import cut_vocabulary
+from tests.small import write_bert
 
 
 def reference_loss(
@@ -75,6 +84,23 @@ def test_the_hidden_loss_leaves_padding_out() -> None:
     student, teacher = torch.zeros(1, 3, 2), torch.ones(1, 3, 2)
     teacher[0, 2] = 100
     assert float(hidden_loss(student, teacher, torch.tensor([[1.0, 1.0, 0.0]]))) == pytest.approx(1.0)
+
+
+def test_a_teacher_beside_its_student_reads_the_same_tokens_under_its_own_numbers(tmp_path: Path) -> None:
+    """A student that is its teacher, but for a cut vocabulary, has nothing to learn from the hidden states."""
+    teacher = write_bert(tmp_path / "teacher")
+    texts = ["the lamp over there is green", "a red ship"]
+    student = load_classifier(teacher)
+    cut_vocabulary(student, teacher, texts, held_out=texts, keep=1.0, common=0, out=tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(tokenizer) < len(AutoTokenizer.from_pretrained(teacher))
+    context = SimpleNamespace(teacher=SimpleNamespace(path=teacher))
+    knowledge = _Knowledge(student, tokenizer, Distil(hidden=1.0, relation_heads=2), context, [0, 1, 2])  # type: ignore[arg-type]
+    rows = tokenize(tokenizer, texts, max_tokens=16)
+    batch = collate(rows, [0, 1], tokenizer.pad_token_id)
+    forward(student, batch)
+    knowledge._ask_teacher(batch)
+    assert float(knowledge._hidden(batch["attention_mask"].float()).detach()) == pytest.approx(0, abs=1e-4)
 
 
 def test_layers_are_spread_from_the_first_to_the_last() -> None:

@@ -40,7 +40,7 @@ def test_two_processes_train_one_teacher(tmp_path: Path, capfd: pytest.CaptureFi
     for folder in (data, out, work):
         folder.mkdir()
     prepare(DataConfig(source="synthetic", rows=300, max_rows=200), data)
-    config = TeacherConfig(epochs=2, vocabulary=0.999, common_words=0, max_tokens=32, batch_size=8)
+    config = TeacherConfig(epochs=2, max_tokens=32, batch_size=8)
     launch_distributed(config, data, out, work, num_processes=2)
     assert capfd.readouterr().err.count("teacher: epoch 1/2") == 1, "two processes, but one training"
     history = json.loads((out / "history.json").read_text(encoding="utf-8"))

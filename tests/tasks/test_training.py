@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,23 @@ RECIPE = Recipe(
 class Bag(torch.nn.Module):
     """Mean of embeddings, with dropout so that resuming has randomness to repeat."""
 
+    config = SimpleNamespace(model_type="bag")
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.embed, self.drop, self.head = torch.nn.Embedding(20, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 2)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
-        from types import SimpleNamespace
-
         mask = attention_mask.unsqueeze(-1)
         mean = (self.embed(input_ids) * mask).sum(1) / mask.sum(1)
         return SimpleNamespace(logits=self.head(self.drop(mean)))
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.embed
+
+    def set_input_embeddings(self, table: torch.nn.Embedding) -> None:
+        self.embed = table
 
 
 def rows(num_rows: int, seed: int) -> Rows:

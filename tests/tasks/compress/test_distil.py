@@ -1,19 +1,22 @@
 """Students: which layers and widths they start from, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from bento.errors import UserError
 from tasks.architecture import Architecture, load_classifier
 from tasks.compress.context import Context
 from tasks.compress.distil import Distil
 from tasks.positions import cut_positions
+from tasks.structure import keep_heads
 from tasks.students import keep_layers, narrow, search_layers
-from tasks.training import Rows, tokenize
+from tasks.training import Rows, predict_logits, tokenize
 
 MINILM = Architecture(
     model_type="bert", num_layers=6, num_heads=12, hidden_size=384, intermediate_size=1536, max_positions=512,
@@ -55,6 +58,9 @@ def test_layers_that_cannot_be_are_refused_with_the_range(context: Context, laye
         ({"hidden_size": 416}, "up to the teacher's 384"),
         ({"intermediate_size": 2000}, "at most the teacher's 1536"),
         ({"relations": 1.0, "relation_heads": 7}, "a divisor of the hidden sizes 384 and 384"),
+        ({"num_heads": 13}, "num_heads: expected 1 to 12"),
+        ({"hidden_size": 256, "num_heads": 9}, "num_heads: expected 1 to 8"),
+        ({"num_heads": 6, "relations": 1.0}, "relations: expected 0 with 6 of 12 heads"),
     ],
 )
 def test_what_a_teacher_does_not_have_is_refused_before_any_compute(settings: dict[str, Any], expected: str) -> None:
@@ -65,6 +71,26 @@ def test_what_a_teacher_does_not_have_is_refused_before_any_compute(settings: di
 def test_sizes_after_a_distillation_are_handed_on() -> None:
     found = Distil(layers="spread", hidden_size=256, intermediate_size=512).check(MINILM)
     assert (found.num_layers, found.hidden_size, found.intermediate_size, found.num_heads) == (3, 256, 512, 8)
+    assert Distil(num_heads=4).check(MINILM).num_heads == 4
+
+
+def test_a_family_whose_heads_cannot_go_keeps_them() -> None:
+    with pytest.raises(UserError, match=r"distil\.num_heads: expected an encoder of one of bert"):
+        Distil(num_heads=4).check(replace(MINILM, model_type="mpnet"))
+
+
+def test_the_heads_that_carry_nothing_go_and_the_answers_stay(context: Context, rows: Rows, tmp_path: Path) -> None:
+    """The weights that read the first head are zero, so one of two heads suffices; plain transformers loads it."""
+    model = load_classifier(context.teacher.path)
+    half = model.config.hidden_size // 2
+    for layer in model.bert.encoder.layer:
+        layer.attention.output.dense.weight.data[:, :half] = 0
+    before = predict_logits(model, rows, pad_id=0)
+    keep_heads(model, rows, 0, 1)
+    assert [layer.attention.self.query.out_features for layer in model.bert.encoder.layer] == [half] * 3
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    np.testing.assert_allclose(predict_logits(loaded, rows, pad_id=0), before, atol=1e-4)
 
 
 def test_a_narrow_student_of_all_dimensions_is_the_teacher(context: Context, rows: Rows) -> None:

@@ -36,6 +36,8 @@ CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mpnet": (MPNetConfig, SIZES),
     "deberta-v2": (DebertaV2Config, SIZES),
 }
+NUM_NODES_AFTER_ATTENTION = 10
+"""Of the last layer: two normalisations, three products, their biases and additions, and GELU."""
 FUSED = ("distilbert", "roberta", "electra")
 
 
@@ -67,6 +69,7 @@ def test_an_architecture_is_exported_with_parity_and_quantized(model: Artifact, 
     exported = Export().run(model, replace(context, name=name)).artifact
     fused = Manifest.read(exported.path).lineage["fused"]
     assert fused.get("Attention", 0) == (2 if name in FUSED else 0)
+    assert fused["first token early"] >= NUM_NODES_AFTER_ATTENTION, "all families here read the first token"
     quantized = Quantize().run(exported, replace(context, name=name)).artifact
     texts = ["the car over there is red", "a blue lamp"]
     float_NC, int8_NC = (Predictor(folder.path).predict_logits(texts) for folder in (exported, quantized))
