@@ -94,8 +94,8 @@ def test_a_technique_that_fails_is_a_failed_trial_with_its_reason(
 def test_a_point_becomes_a_chain() -> None:
     config = SearchConfig(distil={"temperature": 3.0, "transfer": {"copies": 2}})
     point = {
-        "vocabulary": 0.99, "num_layers": 2, "hidden_size": None, "intermediate_size": 512, "num_heads": 6, "speedup": 1.5,
-        "sparsity": 0.5, "scheme": "int8_static", "weight_bits": 8, "embedding_bits": 4, "threads": 2,
+        "vocabulary": 0.99, "num_layers": 2, "hidden_size": None, "intermediate_size": 512, "num_heads": 6,
+        "speedup": 1.5, "sparsity": 0.5, "scheme": "int8_static", "weight_bits": 8, "embedding_bits": 4, "threads": 2,
     }  # fmt: skip
     chain = chain_of(config, point)
     kinds = [technique.kind for technique in chain]
