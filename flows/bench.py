@@ -68,7 +68,7 @@ def bench_compress(chosen: Config) -> dict[str, Any]:
     more than the rest where other processes want the cores, so the machine's load is told.
     """
     load = os.getloadavg()[0]
-    built = make_candidate(chosen, None, stage=_plain)
+    built = make_candidate(chosen, None, stage=plain)
     teacher = _artifact(built, "teacher")
     predictor = Predictor(built.model.path)
     peers = load_peers(teacher, built.data, max_tokens=predictor.manifest.max_tokens)
@@ -276,7 +276,8 @@ def bench_drift(chosen: Config) -> dict[str, Any]:
     return {"title": f"Drift tests, as {chosen.name} runs them", "rows": rows}
 
 
-def _plain(_name: str, function: Callable[..., Step]) -> Callable[..., Step]:
+def plain(_name: str, function: Callable[..., Step]) -> Callable[..., Step]:
+    """A stage outside of Prefect."""
     return function
 
 
@@ -307,6 +308,18 @@ def _geometry(chosen: Config) -> dict[str, Any]:
     return bench_geometry(chosen)
 
 
+def _training(chosen: Config) -> dict[str, Any]:
+    from flows.bench_training import bench_training
+
+    return bench_training(chosen)
+
+
+def _techniques(chosen: Config) -> dict[str, Any]:
+    from flows.bench_techniques import bench_techniques
+
+    return bench_techniques(chosen)
+
+
 BENCHMARKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "compress": bench_compress,
     "serve": bench_serve,
@@ -314,3 +327,5 @@ BENCHMARKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "attention": _attention,
     "geometry": _geometry,
 }
+PARTS_OF_COMPRESS: dict[str, Callable[[Config], dict[str, Any]]] = {"training": _training, "techniques": _techniques}
+"""Those that `bench compress` runs in place of its own, when asked."""

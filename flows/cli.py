@@ -286,6 +286,9 @@ def bench(
     training: Annotated[
         bool, typer.Option("--training", help="With compress: training speed against the Trainer of transformers")
     ] = False,
+    techniques: Annotated[
+        bool, typer.Option("--techniques", help="With compress: what single techniques give alone; they are trained")
+    ] = False,
 ) -> None:
     """The benchmarks: each prints ratios against a baseline of the same run."""
     from flows.bench import BENCHMARKS
@@ -294,23 +297,22 @@ def bench(
 
     if what not in BENCHMARKS:
         raise UserError(f"bench: expected one of {', '.join(BENCHMARKS)}, got {what!r}")
-    if training and what != "compress":
+    given = [name for name, wanted in (("training", training), ("techniques", techniques)) if wanted]
+    if given and what != "compress":
         raise UserError(
-            f"bench: expected --training with compress, got it with {what}; run: retort bench compress --training"
+            f"bench: expected --{given[0]} with compress, got it with {what}; run: retort bench compress --{given[0]}"
         )
+    if len(given) > 1:
+        raise UserError("bench: expected --training or --techniques, got both; run one after the other")
     chosen = load_config(config, overrides)
-    found = _without_prefect_noise(lambda: _benchmark(what, training)(chosen))
+    found = _without_prefect_noise(lambda: _benchmark(given[0] if given else what)(chosen))
     _print_json(found) if as_json else show_bench(found, console)
 
 
-def _benchmark(what: str, training: bool) -> Callable[[Any], Any]:
-    from flows.bench import BENCHMARKS
+def _benchmark(name: str) -> Callable[[Any], Any]:
+    from flows.bench import BENCHMARKS, PARTS_OF_COMPRESS
 
-    if not training:
-        return BENCHMARKS[what]
-    from flows.trainers import bench_training
-
-    return bench_training
+    return (BENCHMARKS | PARTS_OF_COMPRESS)[name]
 
 
 def _start_logging() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState
 
-from flows import trainers
+from flows import bench_training as trainers
+from flows.bench_training import CUT, FULL, RETORT, Student, bench_training, make_students, take_turns, trainer_per_s
 from flows.chain import prepare_data
 from flows.config import Config
-from flows.trainers import CUT, FULL, RETORT, Student, bench_training, make_students, take_turns, trainer_per_s
 from tests.small import write_bert, write_colours
 
 
