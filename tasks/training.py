@@ -214,72 +214,54 @@ def fit(
     its end. `every_token` says that the loss reads more of the last layer than the head does. A checkpoint a whole
     epoch lies in `work`, so a killed run goes on from there with the same result.
     """
+    import torch
+
     with contextlib.ExitStack() as stack:
         if after_step is None:
             stack.enter_context(used_rows_only(model, [train.token_ids, validation.token_ids], pad_id))
         if not every_token:
             stack.enter_context(first_token_only(model))
-        return _fit(
-            model, train, validation, recipe=recipe, pad_id=pad_id, loss=loss, work=work, name=name, beside=beside,
-            after_step=after_step, first_kept_epoch=first_kept_epoch,
-        )  # fmt: skip
-
-
-def _fit(
-    model: Any,
-    train: Rows,
-    validation: Rows,
-    *,
-    recipe: Recipe,
-    pad_id: int,
-    loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
-    work: Path,
-    name: str,
-    beside: "torch.nn.Module | None",
-    after_step: Callable[[int, int], None] | None,
-    first_kept_epoch: int,
-) -> list[Epoch]:
-    import torch
-
-    accelerator = make_accelerator()
-    torch.manual_seed(recipe.seed)
-    lengths = [len(ids) for ids in train.token_ids]
-    steps_per_epoch = math.ceil(len(train) / recipe.batch_size) // accelerator.num_processes
-    beside = (beside or torch.nn.Module()).to(accelerator.device)
-    num_steps = steps_per_epoch * recipe.epochs
-    groups = _parameter_groups([*model.parameters(), *beside.parameters()], recipe)
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_warmup(recipe, num_steps))
-    model, optimizer = accelerator.prepare(model, optimizer)
-    state = _State(model=accelerator.unwrap_model(model), beside=beside, optimizer=optimizer, schedule=schedule)
-    history, best = state.resume(work)
-    for number in range(len(history) + 1, recipe.epochs + 1):
-        if _stalled(history[first_kept_epoch - 1 :], recipe.patience):
-            break
-        torch.manual_seed(recipe.seed * 1_000 + number)
-        share = _epoch_batches(lengths, recipe, number, accelerator)
-        start = time.perf_counter()
-        mean_loss = _train_epoch(
-            accelerator,
-            model,
-            optimizer,
-            schedule,
-            (collate(train, rows, pad_id) for rows in share),
-            loss,
-            len(share),
-            f"{name} epoch {number}/{recipe.epochs}",
-            _numbered(after_step, (number - 1) * steps_per_epoch, num_steps),
-        )
-        speed = len(train) / (time.perf_counter() - start)
-        accuracy = _accuracy(model, validation, pad_id)
-        history.append(Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed))
-        if number < first_kept_epoch or accuracy >= max(_kept_accuracies(history, first_kept_epoch)):
-            best = _copy(state.model)
-        if accelerator.is_main_process:
-            _tell(name, history[-1], recipe.epochs)
-            state.save(work, history, best)
-    state.model.load_state_dict(best)
-    return history
+        accelerator = make_accelerator()
+        torch.manual_seed(recipe.seed)
+        lengths = [len(ids) for ids in train.token_ids]
+        steps_per_epoch = math.ceil(len(train) / recipe.batch_size) // accelerator.num_processes
+        beside = (beside or torch.nn.Module()).to(accelerator.device)
+        num_steps = steps_per_epoch * recipe.epochs
+        groups = _parameter_groups([*model.parameters(), *beside.parameters()], recipe)
+        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_warmup(recipe, num_steps))
+        model, optimizer = accelerator.prepare(model, optimizer)
+        state = _State(model=accelerator.unwrap_model(model), beside=beside, optimizer=optimizer, schedule=schedule)
+        history, best = state.resume(work)
+        for number in range(len(history) + 1, recipe.epochs + 1):
+            if _stalled(history[first_kept_epoch - 1 :], recipe.patience):
+                break
+            torch.manual_seed(recipe.seed * 1_000 + number)
+            share = _epoch_batches(lengths, recipe, number, accelerator)
+            start = time.perf_counter()
+            mean_loss = _train_epoch(
+                accelerator,
+                model,
+                optimizer,
+                schedule,
+                (collate(train, rows, pad_id) for rows in share),
+                loss,
+                len(share),
+                f"{name} epoch {number}/{recipe.epochs}",
+                _numbered(after_step, (number - 1) * steps_per_epoch, num_steps),
+            )
+            speed = len(train) / (time.perf_counter() - start)
+            accuracy = _accuracy(model, validation, pad_id)
+            history.append(
+                Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed)
+            )
+            if number < first_kept_epoch or accuracy >= max(_kept_accuracies(history, first_kept_epoch)):
+                best = _copy(state.model)
+            if accelerator.is_main_process:
+                _tell(name, history[-1], recipe.epochs)
+                state.save(work, history, best)
+        state.model.load_state_dict(best)
+        return history
 
 
 def _tell(name: str, epoch: Epoch, num_epochs: int) -> None:
