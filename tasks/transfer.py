@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bento.errors import DataError
 from bento.manifest import file_sha256
-from tasks.augment import altered_copies
+from tasks.augment import Alteration, altered_copies
 from tasks.data import read_split
 from tasks.data.files import read_table
 from tasks.ensemble import ensemble_logits
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tasks.compress.context import Context
 
 log = logging.getLogger("retort.transfer")
+
+NUM_FREQUENT_WORDS = 5_000
 
 
 class TransferConfig(Section):
@@ -41,6 +43,9 @@ class TransferConfig(Section):
     """Share of the words that get a wrong letter."""
     mix: float = Field(default=0.3, ge=0, le=1)
     """Share of the copies that splice the beginning of one text with the end of another."""
+    random: float = Field(default=0.0, ge=0, le=1)
+    """Largest share of a copy's words that become random ones of the tokenizer's frequent words; each copy draws its
+    own. Shows the student what the teacher says of text about something else."""
     replace: float = Field(default=0.0, ge=0, lt=1)
     """Share of the words that the teacher's encoder replaces by what it would expect there."""
 
@@ -72,9 +77,7 @@ def _make(config: TransferConfig, context: "Context", out: Path) -> None:
 
         sources = replace_words(train, context, share=config.replace)
     texts = _file_texts(config, train)
-    texts += altered_copies(
-        sources, copies=config.copies, drop=config.drop, typos=config.typos, mix=config.mix, rng=rng
-    )
+    texts += altered_copies(sources, _alteration(config, context), copies=config.copies, rng=rng)
     if not texts:
         raise DataError("transfer: expected a file or copies >= 1, got neither; give one, or leave transfer out")
     log.info("the teacher answers %d texts without labels", len(texts))
@@ -83,6 +86,23 @@ def _make(config: TransferConfig, context: "Context", out: Path) -> None:
     )
     lines = (json.dumps(text, ensure_ascii=False) for text in texts)
     (out / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _alteration(config: TransferConfig, context: "Context") -> Alteration:
+    from transformers import AutoTokenizer
+
+    words = frequent_words(AutoTokenizer.from_pretrained(context.teacher.path)) if config.random > 0 else ()
+    return Alteration(
+        drop=config.drop, typos=config.typos, mix=config.mix, random=config.random, vocabulary=words
+    )  # fmt: skip
+
+
+def frequent_words(tokenizer: Any) -> list[str]:
+    """Up to NUM_FREQUENT_WORDS whole words of a vocabulary, the most frequent in general text, which come first."""
+    tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+    marks = "".join(mark for mark in "Ġ▁" if any(token.startswith(mark) for token in tokens))
+    words = [token[1:] for token in tokens if token[0] in marks] if marks else tokens
+    return [word for word in words if word.isalpha() and len(word) > 1][:NUM_FREQUENT_WORDS]
 
 
 def _file_texts(config: TransferConfig, train: list[Any]) -> list[Any]:

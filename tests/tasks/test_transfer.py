@@ -7,7 +7,7 @@ from bento.errors import DataError
 from tasks.compress.context import Context
 from tasks.data import read_split
 from tasks.ensemble import torch_logits
-from tasks.transfer import TransferConfig, read_transfer
+from tasks.transfer import TransferConfig, frequent_words, read_transfer
 
 
 def test_a_file_of_sentences_is_answered_by_the_teacher_without_those_in_training(
@@ -43,3 +43,21 @@ def test_altered_copies_are_answered_once(context: Context) -> None:
     assert logits_NC.shape == (len(texts), 3)
     again, same_NC = read_transfer(config, context)
     assert (texts, logits_NC.tolist()) == (again, same_NC.tolist())
+
+
+def test_frequent_words_are_whole_ones_in_the_order_of_the_vocabulary() -> None:
+    class Vocabulary(dict[str, int]):
+        def get_vocab(self) -> dict[str, int]:
+            return self
+
+    pieces = Vocabulary({"[CLS]": 0, "a": 1, "of": 3, "the": 2, "##ing": 4, "7th": 5, "card": 6})
+    assert frequent_words(pieces) == ["the", "of", "card"]
+    marked = Vocabulary({"<s>": 0, "ing": 1, "Ġthe": 2, "Ġcard": 3, "Ġ7": 4})
+    assert frequent_words(marked) == ["the", "card"], "a token without the mark is a piece"
+
+
+def test_random_words_come_from_the_teachers_tokenizer(context: Context) -> None:
+    texts, logits_NC = read_transfer(TransferConfig(copies=1, random=0.9), context)
+    train = set(" ".join(read_split(context.data.path, "train").texts).split())
+    assert len(texts) == len(logits_NC)
+    assert sum(word not in train for text in texts for word in text.split()) > len(texts)
