@@ -1,10 +1,10 @@
 """`retort bench compress --techniques`: what single techniques give, each alone on the config's teacher and text.
 
 Half of the layers at full width (the bargain of DistilBERT, Sanh 2019, arXiv:1910.01108, which kept 97 %), nine of ten
-weights zero, and int8 whose answer does not depend on the batch. Vocabulary and training are the config's.
+weights zero, and int8 whose answer does not depend on the batch. Training and, but for the first, vocabulary are the
+config's.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from bento.errors import UserError
 from bento.predictor import Predictor
 from flows.bench import plain, row
-from flows.chain import Built, make_candidate
+from flows.chain import make_candidate
 from flows.config import Config
 from tasks.compress import Technique
 from tasks.compress.distil import Distil
@@ -40,7 +40,7 @@ def bench_techniques(chosen: Config) -> dict[str, Any]:
 
 
 def _half(chosen: Config) -> list[dict[str, Any]]:
-    built = _build(chosen, [Distil(**_training(chosen)), Export()])
+    built = make_candidate(_changed(chosen, (Distil(**_training(chosen)), Export())), None, stage=plain)
     teacher, student = built.scores["teacher"].accuracy.value, built.scores["candidate"].accuracy.value
     kept = 100 * student / teacher
     return [
@@ -50,7 +50,9 @@ def _half(chosen: Config) -> list[dict[str, Any]]:
 
 
 def _sparse(chosen: Config) -> list[dict[str, Any]]:
-    built = _build(chosen, [PruneWeights(sparsity=SPARSITY, **_training(chosen)), Export(), Pack()])
+    cut = [technique for technique in chosen.compress if isinstance(technique, PruneVocabulary)]
+    chain = (*cut, PruneWeights(sparsity=SPARSITY, **_training(chosen)), Export(), Pack())
+    built = make_candidate(_changed(chosen, chain), None, stage=plain)
     teacher, dense, packed = (built.scores[name] for name in ("teacher", "export", "pack"))
     lost = 100 * (teacher.accuracy.value - packed.accuracy.value)
     stored = 100 * packed.size_bytes / dense.size_bytes
@@ -86,11 +88,6 @@ def _batch_invariant(chosen: Config) -> list[dict[str, Any]]:
         row("batch-invariant int8: one sentence, p50", static_ms, "ms", f"dynamic int8: {dynamic_ms:.3g} ms",
             dynamic_ms / static_ms, f"<= {SLOWER:g} times its time", static_ms <= SLOWER * dynamic_ms),
     ]  # fmt: skip
-
-
-def _build(chosen: Config, chain: Sequence[Technique]) -> Built:
-    cut = [technique for technique in chosen.compress if isinstance(technique, PruneVocabulary)]
-    return make_candidate(_changed(chosen, (*cut, *chain)), None, stage=plain)
 
 
 def _changed(chosen: Config, chain: tuple[Technique, ...]) -> Config:

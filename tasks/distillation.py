@@ -46,8 +46,8 @@ class Training(RecipeConfig):
     """Into how many heads queries, keys and values are cut for the relations; has to divide both hidden sizes."""
     epochs: int = Field(default=8, ge=1, le=200)
     """Passes over the training split and the transfer text."""
-    learning_rate: float = Field(default=4e-4, gt=0, lt=1)
-    """Peak of the warm-up; a shallow student takes a higher rate than its teacher."""
+    learning_rate: float = Field(default=2e-4, gt=0, lt=1)
+    """Peak of the warm-up; a lower rate keeps more of what the teacher's layers knew before they were fine-tuned."""
     transfer: TransferConfig | None = None
     """Text without labels, found or made, on which the teacher is copied too."""
 

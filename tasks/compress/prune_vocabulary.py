@@ -25,8 +25,9 @@ class PruneVocabulary(Section):
     kind: Literal["prune_vocabulary"] = "prune_vocabulary"
     keep: float = Field(default=0.9999, gt=0, le=1)
     """Share of the training text's token occurrences that the kept tokens cover."""
-    common: int = Field(default=2000, ge=0)
-    """Also keep this many of the tokenizer's first whole words, which are the most frequent in general text."""
+    common: int = Field(default=5000, ge=0)
+    """Also keep this many of the tokenizer's first whole words, which are the most frequent in general text: what the
+    training text lacks, tomorrow's may have."""
 
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch"

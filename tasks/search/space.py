@@ -39,7 +39,7 @@ class SearchConfig(Section):
     """What is best among the points that keep all limits."""
     vocabulary: list[float] = Field(default=[])
     """Coverages of the training text to cut the vocabulary to; empty leaves the teacher's."""
-    common: int = Field(default=2000, ge=0)
+    common: int = Field(default=5000, ge=0)
     """With `vocabulary`: keep this many of the tokenizer's most frequent words besides."""
     num_layers: list[int] = Field(default=[2, 3, 6], min_length=1)
     """Depths of the student."""

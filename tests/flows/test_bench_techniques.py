@@ -61,8 +61,8 @@ def test_half_of_the_layers_keep_their_width_and_the_configs_training(
         with pytest.raises(InterruptedError):
             make(chosen)
     half, sparse, dynamic = chains
-    assert [step.kind for step in half] == ["prune_vocabulary", "distil", "export"]
-    assert (half[1].num_layers, half[1].intermediate_size, half[1].learning_rate) == (None, None, 3e-3)
+    assert [step.kind for step in half] == ["distil", "export"], "all else is the teacher's"
+    assert (half[0].num_layers, half[0].intermediate_size, half[0].learning_rate) == (None, None, 3e-3)
     assert [step.kind for step in sparse] == ["prune_vocabulary", "prune_weights", "export", "pack"]
     assert (sparse[1].sparsity, sparse[1].epochs) == (0.9, 12)
     assert dynamic[:3] == chosen.compress[:3], "the config's own student"
