@@ -51,7 +51,7 @@ def _half(chosen: Config) -> list[dict[str, Any]]:
 
 def _sparse(chosen: Config) -> list[dict[str, Any]]:
     cut = [technique for technique in chosen.compress if isinstance(technique, PruneVocabulary)]
-    chain = (*cut, PruneWeights(sparsity=SPARSITY, **_training(chosen)), Export(), Pack())
+    chain: tuple[Technique, ...] = (*cut, PruneWeights(sparsity=SPARSITY, **_training(chosen)), Export(), Pack())
     built = make_candidate(_changed(chosen, chain), None, stage=plain)
     teacher, dense, packed = (built.scores[name] for name in ("teacher", "export", "pack"))
     lost = 100 * (teacher.accuracy.value - packed.accuracy.value)
