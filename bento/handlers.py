@@ -66,11 +66,18 @@ async def predict(server: "Server", request: Request) -> Response:
     message = parse(PredictRequest, decode(await read_body(request)))
     texts = message.inputs()
     champion = server.champion()
-    request_id, probabilities_NC = await _answer(server, request, champion, texts, message.request_id, received_at)
+    request_id, probabilities_NC, abstained_N = await _answer(
+        server, request, champion, texts, message.request_id, received_at
+    )
     labels = champion.predictor.labels
     predictions: list[dict[str, Any]] = []
-    for best, probabilities_C in zip(probabilities_NC.argmax(axis=1), probabilities_NC, strict=True):
-        prediction: dict[str, Any] = {"label": labels[best], "probability": float(probabilities_C[best])}
+    best_N = probabilities_NC.argmax(axis=1)
+    for best, abstained, probabilities_C in zip(best_N, abstained_N, probabilities_NC, strict=True):
+        prediction: dict[str, Any] = {
+            "label": labels[best],
+            "probability": float(probabilities_C[best]),
+            "abstained": abstained,
+        }
         if message.return_all:
             prediction["probabilities"] = dict(zip(labels, probabilities_C.tolist(), strict=True))
         predictions.append(prediction)
@@ -84,8 +91,11 @@ async def _answer(
     texts: Sequence[Text],
     wanted_id: str | None,
     received_at: float,
-) -> tuple[str, Floats]:
-    """Claim the id, infer, log: what /predict and the inference protocol share."""
+) -> tuple[str, Floats, list[bool]]:
+    """Claim the id, infer, log: what /predict and the inference protocol share.
+
+    Returns the request's id, probabilities_NC and abstained_N.
+    """
     started = time.perf_counter()
     _check_pairs(champion, texts)
     request_id = await server.claim(champion.identity.name, wanted_id, texts)
@@ -97,7 +107,9 @@ async def _answer(
     latency_ms = (time.perf_counter() - started) * 1000
     common = {"request_id": request_id, "received_at": received_at, "latency_ms": latency_ms}
     server.record(log_rows(champion, texts, probabilities_NC, common, server.settings.audit_rate))
-    return request_id, probabilities_NC
+    abstained_N: list[bool] = champion.predictor.abstains(probabilities_NC).tolist()
+    server.metrics.abstentions.inc(sum(abstained_N))
+    return request_id, probabilities_NC, abstained_N
 
 
 def _check_pairs(champion: Champion, texts: Sequence[Text]) -> None:
@@ -303,5 +315,5 @@ async def v2_infer(server: "Server", request: Request) -> Response:
     message = parse(V2Request, decode(await read_body(request)))
     texts = message.texts()
     champion = _named(server, request)
-    request_id, probabilities_NC = await _answer(server, request, champion, texts, message.id, received_at)
-    return json_response(protocol_v2.infer_response(message, request_id, champion, probabilities_NC))
+    request_id, probabilities_NC, abstained_N = await _answer(server, request, champion, texts, message.id, received_at)
+    return json_response(protocol_v2.infer_response(message, request_id, champion, probabilities_NC, abstained_N))

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bento.abstention import Abstention
 from bento.errors import IntegrityError
 
 MANIFEST_FILE = "retort.json"
@@ -61,6 +62,8 @@ class Manifest(BaseModel):
     """How far ONNX Runtime optimises the graph when it loads it."""
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by this before the softmax (calibration)."""
+    abstain: Abstention | None = None
+    """When an answer is abstained from; null answers always."""
     files: dict[str, str]
     """Relative path -> hex SHA-256 of every other file of the folder."""
     lineage: dict[str, Any] = {}

@@ -47,6 +47,7 @@ class Metrics:
         self.queue_texts = self._gauge("queue_texts", "Texts that wait or are computed")
         self.rejected = self._counter("rejected", "Requests refused because the queue was full")
         self.predictions = self._counter("predictions", "Predictions by class", "label")
+        self.abstentions = self._counter("abstentions", "Predictions that were abstained from")
         self.feedback = self._counter("feedback", "Labels given to /feedback; agrees: same as predicted", "agrees")
 
     def _model(self) -> None:

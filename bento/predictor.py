@@ -15,6 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from bento.abstention import scope_confidence
 from bento.manifest import ONNX_FILE, Manifest, folder_sha256
 
 Text = str | tuple[str, str]
@@ -142,6 +143,14 @@ class Predictor:
     def predict(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
         """N texts -> calibrated probabilities_NC in the given order."""
         return softmax(self.predict_logits(texts, batch_size=batch_size), self.manifest.temperature)
+
+    def abstains(self, probabilities_NC: Floats) -> NDArray[np.bool_]:
+        """abstained_N: which of these answers had better be a person's; none where the manifest has no threshold."""
+        rule = self.manifest.abstain
+        if rule is None:
+            return np.zeros(len(probabilities_NC), dtype=np.bool_)
+        abstained_N: NDArray[np.bool_] = scope_confidence(probabilities_NC, self.labels, rule.labels) < rule.threshold
+        return abstained_N
 
 
 def _pad_id(folder: Path, tokenizer: Tokenizer) -> int:

@@ -21,12 +21,15 @@ def model_metadata(champion: Champion) -> dict[str, Any]:
             {"name": "label", "datatype": "BYTES", "shape": [-1]},
             {"name": "probability", "datatype": "FP32", "shape": [-1]},
             {"name": "probabilities", "datatype": "FP32", "shape": [-1, num_labels]},
+            {"name": "abstained", "datatype": "BOOL", "shape": [-1]},
         ],
         "parameters": {"labels": list(champion.predictor.labels), "model_sha256": champion.identity.model_sha256},
     }
 
 
-def infer_response(request: V2Request, request_id: str, champion: Champion, probabilities_NC: Floats) -> dict[str, Any]:
+def infer_response(
+    request: V2Request, request_id: str, champion: Champion, probabilities_NC: Floats, abstained_N: list[bool]
+) -> dict[str, Any]:
     """The answer to `infer`: the wanted outputs, all by default."""
     num_texts, num_labels = probabilities_NC.shape
     labels = champion.predictor.labels
@@ -34,6 +37,7 @@ def infer_response(request: V2Request, request_id: str, champion: Champion, prob
         "label": ("BYTES", [num_texts], [labels[index] for index in probabilities_NC.argmax(axis=1)]),
         "probability": ("FP32", [num_texts], probabilities_NC.max(axis=1).tolist()),
         "probabilities": ("FP32", [num_texts, num_labels], probabilities_NC.ravel().tolist()),
+        "abstained": ("BOOL", [num_texts], abstained_N),
     }
     wanted = [output.name for output in request.outputs] if request.outputs else list(outputs)
     return {

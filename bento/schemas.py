@@ -120,7 +120,7 @@ class V2OutputName(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    name: Literal["label", "probability", "probabilities"]
+    name: Literal["label", "probability", "probabilities", "abstained"]
 
 
 class V2Request(BaseModel):
@@ -155,6 +155,8 @@ class Prediction(BaseModel):
 
     label: str
     probability: Annotated[float, Field(ge=0, le=1)]
+    abstained: bool
+    """Whether the model is too unsure, or sees input out of scope: a person had better answer."""
     probabilities: dict[str, float] | None = None
     """Every label's probability, with `return_all`."""
 

@@ -13,7 +13,7 @@ READERS = {".csv": ",", ".tsv": "\t"}
 
 
 def score_file(model: Path, source: Path, out: Path, *, text: str, text_pair: str | None) -> int:
-    """Write `source` with `predicted_label` and `probability` added to `out`; the number of rows.
+    """Write `source` with `predicted_label`, `probability` and `abstained` added to `out`; the number of rows.
 
     The output appears only when it is whole. Raises: DataError.
     """
@@ -80,7 +80,9 @@ def _score(predictor: Predictor, frame: Any, text: str, text_pair: str | None, s
     probabilities_NC = predictor.predict(texts)
     best_N = probabilities_NC.argmax(axis=1)
     return frame.assign(
-        predicted_label=[predictor.labels[at] for at in best_N], probability=probabilities_NC.max(axis=1).astype(float)
+        predicted_label=[predictor.labels[at] for at in best_N],
+        probability=probabilities_NC.max(axis=1).astype(float),
+        abstained=predictor.abstains(probabilities_NC),
     )
 
 

@@ -85,7 +85,8 @@ function showAnswer() {
   const [prediction] = answer.predictions;
   const ranked = Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1]);
   at("verdict-label").textContent = prediction.label;
-  at("verdict-meta").textContent = `${percent(prediction.probability)} · version ${answer.model.version} · ${answer.ms.toFixed(1)} ms with the network`;
+  const unsure = prediction.abstained ? "abstained: a person had better answer · " : "";
+  at("verdict-meta").textContent = `${unsure}${percent(prediction.probability)} · version ${answer.model.version} · ${answer.ms.toFixed(1)} ms with the network`;
   const rows = ranked.slice(0, showAll ? undefined : SHOWN).map(([label, p]) => bar(label, p, null, saveAnswer));
   at("bars").replaceChildren(...rows);
   for (const button of at("bars").querySelectorAll("button")) {

@@ -117,9 +117,10 @@ def _identity(client: httpx.Client, sha256: str) -> str:
 
 
 def _golden(client: httpx.Client, expected: Predictor, golden: Sequence[Any]) -> str:
-    """Each golden sentence, alone, must get the label and probability that the evaluated model gives it."""
+    """Each golden sentence, alone, must get the label, probability and abstention that the evaluated model gives it."""
     for text in golden:
-        probabilities_C = expected.predict([text])[0]
+        probabilities_1C = expected.predict([text])
+        probabilities_C, abstained = probabilities_1C[0], bool(expected.abstains(probabilities_1C)[0])
         label = expected.labels[int(probabilities_C.argmax())]
         fields = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
         response = client.post("/predict", json=fields)
@@ -128,6 +129,8 @@ def _golden(client: httpx.Client, expected: Predictor, golden: Sequence[Any]) ->
         answer = response.json()["predictions"][0]
         if answer["label"] != label or not np.isclose(answer["probability"], probabilities_C.max(), atol=1e-6):
             return f"expected {label} {probabilities_C.max():.6f} for {text!r}, got {json.dumps(answer)[:200]}"
+        if answer.get("abstained", False) is not abstained:
+            return f"expected abstained {abstained} for {text!r}, got {json.dumps(answer)[:200]}"
     return "ok"
 
 

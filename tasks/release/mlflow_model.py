@@ -13,7 +13,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class RetortModel(PythonModel):  # type: ignore[misc]
-    """Texts in; one row a text out: `label`, `probability`."""
+    """Texts in; one row a text out: `label`, `probability`, `abstained`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the logged model folder, its digests checked."""
@@ -32,6 +32,7 @@ class RetortModel(PythonModel):  # type: ignore[misc]
             {
                 "label": [self.predictor.labels[at] for at in best_N],
                 "probability": probabilities_NC.max(axis=1).astype(float),
+                "abstained": self.predictor.abstains(probabilities_NC),
             }
         )
 

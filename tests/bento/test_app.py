@@ -32,6 +32,7 @@ def test_one_text_is_answered_with_its_label_and_the_identity_of_the_model(clien
         {
             "label": predictor.labels[probabilities_C.argmax()],
             "probability": pytest.approx(float(probabilities_C.max()), abs=0),
+            "abstained": False,
         }
     ]
     assert answer["model"] == {"name": "tiny", "version": "local", "model_sha256": predictor.sha256, "bento": ""}
