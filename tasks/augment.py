@@ -37,7 +37,7 @@ def drop_words(words: list[str], share: float, rng: np.random.Generator) -> list
 
 def add_typos(words: list[str], share: float, rng: np.random.Generator) -> list[str]:
     """Swap, drop, double or replace one letter in about `share` of the words of three letters and more."""
-    return [_typo(word, rng) if len(word) > 2 and rng.random() < share else word for word in words]
+    return [typo(word, rng) if len(word) > 2 and rng.random() < share else word for word in words]
 
 
 def put_random(words: list[str], share: float, vocabulary: Sequence[str], rng: np.random.Generator) -> list[str]:
@@ -78,7 +78,8 @@ def _alter(text: Any, other: Any, how: Alteration, rng: np.random.Generator) -> 
     return " ".join(add_typos(drop_words(words, how.drop, rng), how.typos, rng))
 
 
-def _typo(word: str, rng: np.random.Generator) -> str:
+def typo(word: str, rng: np.random.Generator) -> str:
+    """Swap, drop, double or replace one letter of a word of two letters or more."""
     at, kind = int(rng.integers(len(word) - 1)), int(rng.integers(4))
     if kind == 0:
         return word[:at] + word[at + 1] + word[at] + word[at + 2 :]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bento.manifest import folder_size_bytes
+from bento.manifest import Manifest, folder_size_bytes
 from bento.predictor import Predictor, softmax
 from tasks.data import read_labels, read_split
 from tasks.floor import fit_floor
@@ -79,6 +79,11 @@ def predict(predictor: Predictor, split: Split, labels: Sequence[str], *, batch_
         labels_N=label_indices(split, labels),
         latency_ms_N=np.empty(0),
     )
+
+
+def safe_batch_size(manifest: Manifest) -> int:
+    """32, or 1 where an answer may depend on the other rows of its batch, as in dynamic int8."""
+    return 1 if "scheme" in manifest.lineage and not manifest.lineage.get("batch_invariant") else 32
 
 
 def label_indices(split: Split, labels: Sequence[str]) -> Any:
@@ -145,9 +150,7 @@ def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out
     latency_ms = interleaved(answers, sample(test, seed))
     scores = {}
     for name, predictor in predictors.items():
-        lineage = predictor.manifest.lineage
-        batch_size = 1 if "scheme" in lineage and not lineage.get("batch_invariant") else 32
-        answered = predict(predictor, test, labels, batch_size=batch_size)
+        answered = predict(predictor, test, labels, batch_size=safe_batch_size(predictor.manifest))
         predictions = replace(answered, latency_ms_N=np.array(latency_ms[name]))
         write_predictions(out, name, predictions)
         batched = eager.answer if name == "teacher" else partial(predictor.predict, batch_size=32)

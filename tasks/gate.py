@@ -7,13 +7,14 @@ Each verdict is pass, fail or inconclusive:
 - `inconclusive`: the observation is within the limit, but so few rows cannot show that it is no accident.
 """
 
+from collections.abc import Sequence
 from math import ceil, isfinite
 
 import numpy as np
 from pydantic import Field
 
 from bento.errors import UserError
-from tasks.types import Outcome, Predictions, Scores, Section, Verdict
+from tasks.types import BehaviourResult, Outcome, Predictions, Scores, Section, Verdict
 
 
 class MarginGate(Section):
@@ -23,6 +24,17 @@ class MarginGate(Section):
     """Largest acceptable loss, as a fraction: 0.01 is one point."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Chance that a candidate which is worse by exactly the margin passes."""
+
+
+class BehaviourGate(Section):
+    """Largest share of the cases of each behavioural test of a kind that the candidate may fail; null is not asked."""
+
+    invariance: float | None = Field(default=None, ge=0, lt=1)
+    """Answers that may change with a text whose meaning stays."""
+    directional: float | None = Field(default=None, ge=0, lt=1)
+    """Probabilities that may move the wrong way."""
+    minimum_functionality: float | None = Field(default=None, ge=0, lt=1)
+    """Plain texts that may be answered wrongly."""
 
 
 class GateConfig(Section):
@@ -36,6 +48,8 @@ class GateConfig(Section):
     """Largest share of rows that the reference gets right and the candidate wrong."""
     min_accuracy: float | None = Field(default=None, gt=0, lt=1)
     """Smallest accuracy, whatever the references do."""
+    behaviour: BehaviourGate | None = None
+    """Behavioural tests, each with a verdict of its own."""
     latency_p50_ms: float | None = Field(default=None, gt=0)
     """Largest median time of one sentence."""
     latency_p95_ms: float | None = Field(default=None, gt=0)
@@ -79,6 +93,38 @@ def judge_limits(scores: Scores, config: GateConfig) -> list[Verdict]:
     verdicts = [_judge_limit(gate, value, limit, unit) for gate, value, limit, unit in limits if limit is not None]
     if config.min_accuracy is not None:
         verdicts.append(_judge_floor(scores, config.min_accuracy, config.min_rows))
+    return verdicts
+
+
+def judge_behaviour(results: Sequence[BehaviourResult], config: GateConfig) -> list[Verdict]:
+    """One verdict for each behavioural test whose kind has a limit.
+
+    Changed test rows are a sample, judged by their interval as flips are; the cases of minimum functionality are all
+    that there are, so their share is compared as it is.
+    """
+    verdicts = []
+    for result in results:
+        limit = getattr(config.behaviour, result.kind, None)
+        if limit is None:
+            continue
+        gate, n = f"behaviour_{result.test}", result.num_cases
+        words = f"cases failed (teacher {result.teacher_failures:,})"
+        if result.kind == "minimum_functionality":
+            share = result.candidate_failures / n
+            outcome: Outcome = "pass" if share <= limit else "fail"
+            reason = f"{result.candidate_failures:,} of {n:,} {words}; limit {limit:.1%}"
+            verdicts.append(Verdict(gate=gate, outcome=outcome, observed=share, limit=limit, n=n, reason=reason))
+        elif n < config.min_rows:
+            reason = (
+                f"{n:,} cases are too few to judge; at least {config.min_rows:,} (gate.min_rows) are needed: raise "
+                "behaviour.max_rows, or leave the test out where few rows can be changed so"
+            )
+            verdicts.append(
+                Verdict(gate=gate, outcome="inconclusive", observed=float("nan"), limit=limit, n=n,
+                        needed_n=config.min_rows, reason=reason)
+            )  # fmt: skip
+        else:
+            verdicts.append(_share_verdict(gate, result.candidate_failures, n, limit, words))
     return verdicts
 
 
@@ -222,18 +268,23 @@ def _judge_flips(
     candidate: Predictions, reference: Predictions, reference_name: str, limit: float, min_rows: int
 ) -> Verdict:
     """Rows that the reference gets right and the candidate wrong, by the exact 95 % upper bound of their share."""
-    from tasks.stats.proportion import clopper_pearson
-
     gate, n = f"negative_flips_vs_{reference_name}", len(candidate.ids)
     unjudged = _unjudged(gate, limit, candidate, reference, min_rows)
     if unjudged is not None:
         return unjudged
     num_flips = int((reference.correct_N & ~candidate.correct_N).sum())
-    found = clopper_pearson(num_flips, n, confidence=0.9)
+    return _share_verdict(gate, num_flips, n, limit, "rows turned from right to wrong")
+
+
+def _share_verdict(gate: str, num_hits: int, n: int, limit: float, words: str) -> Verdict:
+    """A share that must stay below a limit, by its exact one-sided 95 % bound."""
+    from tasks.stats.proportion import clopper_pearson
+
+    found = clopper_pearson(num_hits, n, confidence=0.9)
     outcome: Outcome = "fail" if found.value > limit else "pass" if found.high <= limit else "inconclusive"
     wanted = _beyond(_rows_for_share(found.value, limit), n, outcome)
     reason = (
-        f"{num_flips:,} of {n:,} rows turned from right to wrong ({found.value:.1%}, 90% interval "
+        f"{num_hits:,} of {n:,} {words} ({found.value:.1%}, 90% interval "
         f"[{found.low:.1%}, {found.high:.1%}]); limit {limit:.1%}; {_rows_in_words(outcome, wanted, n)}"
     )
     return Verdict(

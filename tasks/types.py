@@ -93,6 +93,19 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BehaviourResult:
+    """How often two models fail one behavioural test."""
+
+    test: str
+    kind: Literal["invariance", "directional", "minimum_functionality"]
+    num_cases: int
+    teacher_failures: int
+    candidate_failures: int
+    only_candidate: int
+    """Cases that the candidate fails and the teacher passes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The answer of one gate, with its evidence."""
 

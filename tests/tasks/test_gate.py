@@ -7,8 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from bento.errors import UserError
-from tasks.gate import GateConfig, MarginGate, judge, judge_limits
-from tasks.types import GateReport, Interval, Predictions, Scores
+from tasks.gate import GateConfig, MarginGate, judge, judge_behaviour, judge_limits
+from tasks.types import BehaviourResult, GateReport, Interval, Predictions, Scores
 
 NUM_CLASSES = 4
 
@@ -214,3 +214,35 @@ def test_promotion_rates_of_planted_candidates(loss, least, most):
         candidate, reference = pair(3_000, candidate_only=int(b), reference_only=int(c))
         promoted += accuracy_verdict(candidate, reference).outcome == "pass"
     assert least <= promoted / 1_000 <= most
+
+
+def behaviour_verdicts(failures, num_cases, kind="invariance", **limits):
+    result = BehaviourResult(
+        test="typos",
+        kind=kind,
+        num_cases=num_cases,
+        teacher_failures=0,
+        candidate_failures=failures,
+        only_candidate=failures,
+    )
+    return judge_behaviour([result], GateConfig(behaviour=limits))
+
+
+@pytest.mark.parametrize(
+    ("failures", "num_cases", "outcome"),
+    [(5, 200, "pass"), (30, 200, "fail"), (19, 200, "inconclusive"), (0, 20, "inconclusive"), (0, 0, "inconclusive")],
+)
+def test_a_behavioural_test_passes_fails_or_has_too_few_cases(failures, num_cases, outcome):
+    (verdict,) = behaviour_verdicts(failures, num_cases, invariance=0.1)
+    assert (verdict.gate, verdict.outcome, verdict.n) == ("behaviour_typos", outcome, num_cases)
+
+
+def test_plain_texts_are_all_there_are_so_few_of_them_decide():
+    assert behaviour_verdicts(0, 3, "minimum_functionality", minimum_functionality=0.0)[0].outcome == "pass"
+    (verdict,) = behaviour_verdicts(1, 3, "minimum_functionality", minimum_functionality=0.0)
+    assert (verdict.outcome, verdict.reason) == ("fail", "1 of 3 cases failed (teacher 0); limit 0.0%")
+
+
+def test_behaviour_without_a_limit_is_not_judged():
+    assert behaviour_verdicts(200, 200) == []
+    assert behaviour_verdicts(200, 200, directional=0.1) == []

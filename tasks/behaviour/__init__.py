@@ -1,0 +1,203 @@
+"""Behavioural tests (CheckList, Ribeiro 2020, arXiv:2005.04118): what accuracy on a test split does not show.
+
+- invariance: a change that leaves the meaning must leave the answer;
+- directional: a change with a known effect must not move a class's probability the other way;
+- minimum functionality: plain texts must be answered right.
+
+Teacher and candidate are tried on the same cases, so that what compression broke is told from what was never learnt.
+
+Shapes: N cases, C classes.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bento.predictor import Predictor
+from tasks.behaviour.config import BehaviourConfig, Directional, Minimum
+from tasks.behaviour.perturb import perturb
+from tasks.data import read_split
+from tasks.evaluate import safe_batch_size
+from tasks.store import Step, run_step
+from tasks.tables import Rows, shown, write_table
+from tasks.types import Artifact, BehaviourResult, Split
+
+__all__ = ["BehaviourConfig", "read_behaviour", "read_shown_failures", "try_behaviour"]
+
+RESULTS_FILE = "behaviour.json"
+FAILURES_FILE = "behaviour_failures.csv"
+NUM_SHOWN = 4
+"""Failures of one test that the report shows."""
+COLUMNS = (
+    "test", "kind", "text", "altered", "expected", "teacher_before", "teacher_after", "teacher_failed",
+    "candidate_before", "candidate_after", "candidate_failed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One text beside its changed version; a minimum functionality case has no other version."""
+
+    test: str
+    kind: Literal["invariance", "directional", "minimum_functionality"]
+    text: Any
+    altered: Any
+    expected: str
+    """What must hold, in words."""
+    rule: Directional | Minimum | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """One model's answers before and after, and which of them fail."""
+
+    before_N: list[str]
+    after_N: list[str]
+    failed_N: NDArray[np.bool_]
+
+
+def try_behaviour(
+    *, config: BehaviourConfig, data: Artifact, teacher: Artifact, candidate: Artifact, seed: int
+) -> Step:
+    """Both models on all cases: the counts of each test, and every failure as a pair of texts."""
+    return run_step(
+        "behaviour",
+        kind="scores",
+        inputs=(data, teacher, candidate),
+        config=config.model_dump() | {"seed": seed},
+        code="tasks.behaviour",
+        make=lambda out, work: _make(config, data.path, teacher.path, candidate.path, seed, out),
+    )
+
+
+def read_behaviour(folder: Path) -> list[BehaviourResult]:
+    """The counts of each test."""
+    return [BehaviourResult(**row) for row in _read(folder)["tests"]]
+
+
+def read_shown_failures(folder: Path) -> Rows:
+    """A few failures of each test, for the report."""
+    found: Rows = _read(folder)["failures"]
+    return found
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+    return found
+
+
+def _make(config: BehaviourConfig, data: Path, teacher: Path, candidate: Path, seed: int, out: Path) -> None:
+    cases = list(make_cases(config, read_split(data, "test"), np.random.default_rng(seed)))
+    before, after = answer(Predictor(teacher, check=False), cases), answer(Predictor(candidate, check=False), cases)
+    names = [*config.invariance, *(test.name for test in config.planned)]
+    kinds = ["invariance"] * len(config.invariance) + ["directional"] * len(config.directional)
+    kinds += ["minimum_functionality"] * len(config.minimum_functionality)
+    test_N = np.array([case.test for case in cases])
+    results = [
+        asdict(
+            BehaviourResult(
+                test=name,
+                kind=kind,  # type: ignore[arg-type]
+                num_cases=int((test_N == name).sum()),
+                teacher_failures=int(before.failed_N[test_N == name].sum()),
+                candidate_failures=int(after.failed_N[test_N == name].sum()),
+                only_candidate=int((after.failed_N & ~before.failed_N)[test_N == name].sum()),
+            )
+        )
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+    failures = _failures(cases, before, after)
+    some = [row for name in names for row in [failure for failure in failures if failure["test"] == name][:NUM_SHOWN]]
+    (out / RESULTS_FILE).write_text(json.dumps({"tests": results, "failures": some}, indent=1), encoding="utf-8")
+    write_table(out / FAILURES_FILE, COLUMNS, failures)
+
+
+def make_cases(config: BehaviourConfig, test: Split, rng: np.random.Generator) -> Iterator[Case]:
+    """All cases in the order of the config, from at most `max_rows` changed rows of the test split a test."""
+    for how in config.invariance:
+        changed = ((text, perturb(text, how, rng)) for text in _shuffled(test, rng))
+        for text, altered in _some(changed, config.max_rows):
+            yield Case(test=how, kind="invariance", text=text, altered=altered, expected="the same answer")
+    for rule in config.directional:
+        changed = ((text, _alter(rule, text)) for text in _shuffled(test, rng))
+        for text, altered in _some(changed, config.max_rows):
+            expected = f"{rule.label} {rule.moves}"
+            yield Case(test=rule.name, kind="directional", text=text, altered=altered, expected=expected, rule=rule)
+    for minimum in config.minimum_functionality:
+        for text in minimum.cases():
+            kind: Any = "minimum_functionality"
+            yield Case(test=minimum.name, kind=kind, text=text, altered=text, expected=minimum.label, rule=minimum)
+
+
+def _shuffled(test: Split, rng: np.random.Generator) -> list[Any]:
+    return [test.texts[row] for row in rng.permutation(len(test))]
+
+
+def _alter(rule: Directional, text: Any) -> Any:
+    return rule.alter(text) if isinstance(text, str) else (text[0], rule.alter(text[1]))
+
+
+def _some(changed: Iterator[tuple[Any, Any]], most: int) -> list[tuple[Any, Any]]:
+    """The first `most` that were changed at all."""
+    found = []
+    for text, altered in changed:
+        if altered != text:
+            found.append((text, altered))
+        if len(found) == most:
+            break
+    return found
+
+
+def answer(predictor: Predictor, cases: list[Case]) -> Answers:
+    """The model's answers to both versions of every case; each different text is asked once."""
+    texts = list(dict.fromkeys(text for case in cases for text in (case.text, case.altered)))
+    if not texts:
+        return Answers(before_N=[], after_N=[], failed_N=np.zeros(0, dtype=np.bool_))
+    row = {text: at for at, text in enumerate(texts)}
+    probabilities_NC = predictor.predict(texts, batch_size=safe_batch_size(predictor.manifest))
+    answers = [predictor.labels[at] for at in probabilities_NC.argmax(axis=1)]
+    failed = []
+    for case in cases:
+        before, after = row[case.text], row[case.altered]
+        if isinstance(case.rule, Directional):
+            at = predictor.labels.index(case.rule.label)
+            moved = float(probabilities_NC[after, at] - probabilities_NC[before, at])
+            wrong_way = -moved if case.rule.moves == "up" else moved
+            failed.append(wrong_way > case.rule.tolerance)
+        elif isinstance(case.rule, Minimum):
+            failed.append(answers[after] != case.rule.label)
+        else:
+            failed.append(answers[after] != answers[before])
+    return Answers(
+        before_N=[answers[row[case.text]] for case in cases],
+        after_N=[answers[row[case.altered]] for case in cases],
+        failed_N=np.array(failed, dtype=np.bool_),
+    )
+
+
+def _failures(cases: list[Case], teacher: Answers, candidate: Answers) -> Rows:
+    """Every case that either model fails, those of the candidate alone first within each test."""
+    rows = [
+        {
+            "test": case.test,
+            "kind": case.kind,
+            "text": shown(case.text),
+            "altered": shown(case.altered) if case.kind != "minimum_functionality" else "",
+            "expected": case.expected,
+            "teacher_before": teacher.before_N[at],
+            "teacher_after": teacher.after_N[at],
+            "teacher_failed": bool(teacher.failed_N[at]),
+            "candidate_before": candidate.before_N[at],
+            "candidate_after": candidate.after_N[at],
+            "candidate_failed": bool(candidate.failed_N[at]),
+        }
+        for at, case in enumerate(cases)
+        if teacher.failed_N[at] or candidate.failed_N[at]
+    ]
+    order = {test: at for at, test in enumerate(dict.fromkeys(case.test for case in cases))}
+    return sorted(rows, key=lambda row: (order[row["test"]], not row["candidate_failed"], row["teacher_failed"]))
