@@ -23,14 +23,12 @@ def fit_floor(train: Split, test: Split, labels: Sequence[str]) -> tuple[Predict
 
     Word 1- and 2-grams with sublinear counts; a pair of texts is joined. Latencies are of single texts. Deterministic.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from threadpoolctl import threadpool_limits
 
     index = {label: at for at, label in enumerate(labels)}
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_OR_SIGN, dtype=np.float32)
-    model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
+    model = make_pipeline(make_vectorizer(), LogisticRegression(C=10.0, max_iter=1000))
     with threadpool_limits(1):  # the matrices are sparse: more threads only wait for one another
         model.fit(_joined(train), [index[label] for label in train.labels])
     texts = _joined(test)
@@ -43,6 +41,13 @@ def fit_floor(train: Split, test: Split, labels: Sequence[str]) -> tuple[Predict
         latency_ms_N=_latency_ms(model, texts[:NUM_LATENCY_ROWS]),
     )
     return predictions, len(pickle.dumps(model))
+
+
+def make_vectorizer() -> Any:
+    """TF-IDF of word 1- and 2-grams with sublinear counts, rows of unit length."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_OR_SIGN, dtype=np.float32)
 
 
 def _joined(split: Split) -> list[str]:

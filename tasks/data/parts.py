@@ -39,6 +39,19 @@ def read_split(folder: Path, name: str) -> Split:
     return Split(name=name, ids=tuple(values["id"]), texts=tuple(texts), labels=tuple(values["label"]))
 
 
+def read_column(folder: Path, name: str, column: str) -> list[Any]:
+    """Values of a further column of the source in one split. Raises: DataError naming the columns that it has."""
+    import pyarrow.parquet as pq
+
+    path = folder / f"{name}.parquet"
+    columns = [known for known in pq.read_schema(path).names if known not in OWN_COLUMNS]
+    if column not in columns:
+        listed = ", ".join(columns) or "none"
+        raise DataError(f"expected a column {column!r} beside text and label in the data, its others are: {listed}")
+    values: list[Any] = pq.read_table(path, columns=[column]).column(column).to_pylist()
+    return values
+
+
 def read_labels(folder: Path) -> tuple[str, ...]:
     """The class names, sorted: the order of the model's outputs."""
     return tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8")))

@@ -1,0 +1,79 @@
+"""Inputs that a model reads only in part: unknown tokens, words that training never showed, texts cut at the limit.
+
+Shapes: N rows.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bento.predictor import Predictor
+from tasks.stats.proportion import wilson
+from tasks.tables import Rows, shown
+
+COLUMNS = (
+    "group", "rows", "candidate_accuracy", "candidate_low", "candidate_high", "teacher_accuracy", "teacher_low",
+    "teacher_high",
+)  # fmt: skip
+_WORD = re.compile(r"\w+")
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What of each text is read, and how."""
+
+    num_tokens_N: NDArray[np.int64]
+    """After the cut."""
+    unknown_N: Bools
+    """Whether the tokenizer has no piece for something in it."""
+    cut_N: Bools
+    """Whether it is longer than the model reads."""
+    new_words: list[list[str]]
+    """Words of the text that no training text has."""
+
+
+def read_inputs(predictor: Predictor, texts: Sequence[Any], training: Iterable[Any]) -> Reading:
+    """How `predictor` reads the texts."""
+    encodings = predictor.tokenize(texts)
+    unknown = getattr(predictor.tokenizer.model, "unk_token", None)
+    known = {word for text in training for word in words_of(text)}
+    return Reading(
+        num_tokens_N=np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64),
+        unknown_N=np.array([unknown in encoding.tokens for encoding in encodings], dtype=np.bool_),
+        cut_N=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_),
+        new_words=[[word for word in words_of(text) if word not in known] for text in texts],
+    )
+
+
+def words_of(text: Any) -> list[str]:
+    """The different words of a text in small letters, in their order."""
+    return list(dict.fromkeys(_WORD.findall(shown(text).casefold())))
+
+
+def by_reading(reading: Reading, candidate_N: Bools, teacher_N: Bools) -> Rows:
+    """Accuracy of both models on each group of inputs, beside the rows that are in none of them."""
+    new_N = np.array([bool(words) for words in reading.new_words], dtype=np.bool_)
+    groups = {
+        "has an unknown token": reading.unknown_N,
+        "has a word that training never shows": new_N,
+        "cut at the length limit": reading.cut_N,
+        "none of these": ~(reading.unknown_N | new_N | reading.cut_N),
+    }
+    return [{"group": name} | accuracies(candidate_N[members_N], teacher_N[members_N])
+            for name, members_N in groups.items()]  # fmt: skip
+
+
+def accuracies(candidate_N: Bools, teacher_N: Bools) -> dict[str, Any]:
+    """Rows and both accuracies with 95 % intervals; None where there are no rows."""
+    row: dict[str, Any] = {"rows": len(candidate_N)}
+    for name, correct_N in (("candidate", candidate_N), ("teacher", teacher_N)):
+        found = wilson(int(correct_N.sum()), len(correct_N)) if len(correct_N) else None
+        row[f"{name}_accuracy"] = found.value if found else None
+        row[f"{name}_low"], row[f"{name}_high"] = (found.low, found.high) if found else (None, None)
+    return row
