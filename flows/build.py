@@ -18,6 +18,8 @@ from flows.chain import Built, gate, make_candidate
 from flows.config import Config, load_config
 from flows.release import Candidate, prepare_release, promote
 from flows.stages import prepare_logging, run_name, side_by_side, stage
+from tasks.analysis import read_analysis
+from tasks.behaviour import read_behaviour
 from tasks.data import read_split
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
@@ -77,9 +79,8 @@ def _record_and_release(
     else:
         changes["outcome"] = "blocked" if report.outcome == "fail" else "inconclusive"
     final = result | changes
-    tracking.log_outcome(
-        run_id, final["outcome"], summaries.markdown(final, final["outcome"]), summaries.write_report(final, built)
-    )
+    page, description = summaries.write_report(final, built), summaries.markdown(final, final["outcome"])
+    tracking.log_outcome(run_id, final["outcome"], description, page, summaries.tables(built))
     return changes
 
 
@@ -92,6 +93,8 @@ def _log(config: Config, built: Built, report: GateReport, tags: Mapping[str, st
             tracking.log_stage(step)
         tracking.log_scores(built.scores)
         tracking.log_gate(report)
+        analysis = read_analysis(built.analysis.path)
+        tracking.log_evidence(analysis["calibration"], analysis["abstention"], read_behaviour(built.behaviour.path))
         tracking.log_figures(summaries.figures(built))
         if built.found is not None:
             tracking.log_search(built.found)

@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from flows.config import Config
+from tasks.analysis import analyse, check_errors
+from tasks.behaviour import read_behaviour, try_behaviour
+from tasks.calibrate import calibrate
 from tasks.collapse import check_teacher
 from tasks.compress import Technique, check_sizes, read_chain, step_names
 from tasks.compress.context import Context
 from tasks.compress.export import Export
 from tasks.data import fingerprint, prepare, read_labels, read_split
 from tasks.evaluate import evaluate, evaluate_champion, read_predictions, read_scores
-from tasks.gate import judge, judge_limits
+from tasks.gate import judge, judge_behaviour, judge_limits
 from tasks.release.ledger import Champion
 from tasks.search import Found, Submit, one_after_another, read_search, search
 from tasks.store import Step, run_step
 from tasks.train import base_architecture, teacher_logits, train_teacher
 from tasks.training import label_targets
 from tasks.types import Artifact, GateReport, Scores
+
+EVIDENCE = ("calibrate", "evaluate", "behaviour", "analysis")
+"""The stages after the chain, whatever it was."""
 
 Stage = Callable[[str, Callable[..., Step]], Callable[..., Step]]
 
@@ -33,6 +39,8 @@ class Built:
     data: Artifact
     model: Artifact
     evaluation: Artifact
+    behaviour: Artifact
+    analysis: Artifact
     scores: dict[str, Scores]
     techniques: dict[str, list[str]]
     """Evaluated model -> the techniques that made it from the one before."""
@@ -52,6 +60,7 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
     """
     _check(config)
     data = stage("data", prepare_data)(config, extra)
+    _check_classes(config, data.artifact)
     teachers = _teachers(config, data.artifact, stage)
     logits = stage("teacher_logits", teacher_logits)(
         config.teacher, [step.artifact for step in teachers], data.artifact
@@ -66,17 +75,30 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
         found = read_search(searched.artifact.path)
         chain = read_chain(found.chain)
     walk = _compress(chain, context, stage)
-    models = {"teacher": exported.artifact} | walk.models
+    calibrated = stage("calibrate", calibrate)(
+        model=walk.steps[-1].artifact, data=data.artifact, abstain=config.serve.abstain
+    )
+    candidate = step_names(chain)[-1]
+    models = {"teacher": exported.artifact} | walk.models | {candidate: calibrated.artifact}
     evaluation = stage("evaluate", partial(evaluate, seed=config.teacher.seed))(
         data=data.artifact, teacher=context.teacher, models=models
     )
+    behaviour = stage("behaviour", partial(try_behaviour, config=config.behaviour, seed=config.teacher.seed))(
+        data=data.artifact, teacher=exported.artifact, candidate=calibrated.artifact
+    )
+    analysis = stage("analysis", partial(analyse, config=config.errors, seed=config.teacher.seed))(
+        data=data.artifact, evaluation=evaluation.artifact, teacher_logits=logits.artifact,
+        candidate=calibrated.artifact, candidate_name=candidate,
+    )  # fmt: skip
     scores = read_scores(evaluation.artifact.path)
     return Built(
-        steps=(*steps, *walk.steps, evaluation),
+        steps=(*steps, *walk.steps, calibrated, evaluation, behaviour, analysis),
         data=data.artifact,
-        model=walk.steps[-1].artifact,
+        model=calibrated.artifact,
         evaluation=evaluation.artifact,
-        scores=scores | {"candidate": scores[step_names(chain)[-1]]},
+        behaviour=behaviour.artifact,
+        analysis=analysis.artifact,
+        scores=scores | {"candidate": scores[candidate]},
         techniques=walk.techniques,
         found=found,
     )
@@ -87,10 +109,10 @@ def stage_names(config: Config) -> list[str]:
     more = [f"teacher_{number}" for number in range(2, len(config.more_teachers) + 2)]
     names = ["data", "teacher", *more, "teacher_logits", "export_teacher"]
     if not isinstance(config.compress, tuple):
-        return [*names, "search", "the chain that it chooses", "evaluate"]
+        return [*names, "search", "the chain that it chooses", *EVIDENCE]
     for at, name in enumerate(step_names(config.compress)):
         names += [name, f"export_{name}"] if _needs_export(config.compress, at) else [name]
-    return [*names, "evaluate"]
+    return [*names, *EVIDENCE]
 
 
 def _check(config: Config) -> None:
@@ -101,6 +123,15 @@ def _check(config: Config) -> None:
         check_sizes(config.compress, shape)
     else:
         config.compress.search.check(shape)
+
+
+def _check_classes(config: Config, data: Artifact) -> None:
+    """Raises: UserError for a class of the config, or a time column, that the data does not have."""
+    labels = read_labels(data.path)
+    if config.serve.abstain is not None:
+        config.serve.abstain.check_classes(labels)
+    config.behaviour.check_classes(labels)
+    check_errors(config.errors, data.path)
 
 
 @dataclass
@@ -178,6 +209,7 @@ def gate(config: Config, built: Built, champion: Champion | None) -> GateReport:
     teacher = read_predictions(built.evaluation.path, "teacher")
     verdicts = judge(candidate, teacher, reference_name="teacher", config=config.gate)
     verdicts += judge_limits(built.scores["candidate"], config.gate)
+    verdicts += judge_behaviour(read_behaviour(built.behaviour.path), config.gate)
     if champion is not None and champion.model_sha256 != built.model.sha256:
         step = evaluate_champion(data=built.data, folder=champion.model_path, sha256=champion.model_sha256)
         reference = read_predictions(step.artifact.path, "champion")

@@ -4,12 +4,15 @@ import difflib
 import itertools
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from bento.errors import ConfigError
+from tasks.analysis import ErrorsConfig
+from tasks.behaviour import BehaviourConfig
+from tasks.calibrate import AbstainConfig
 from tasks.compress import Technique, check_chain
 from tasks.data import DataConfig
 from tasks.gate import GateConfig
@@ -26,6 +29,8 @@ class ServeConfig(Section):
 
     max_tokens: int | None = Field(default=None, ge=4, le=8192)
     """Inputs are truncated to this many tokens, in evaluation as in service; null is the teacher's `max_tokens`."""
+    abstain: AbstainConfig | None = None
+    """When it says that it does not know; null answers always."""
 
 
 class ReleaseConfig(Section):
@@ -72,6 +77,10 @@ class Config(Section):
     """The chain of techniques, in order, or `{search: ...}`."""
     gate: GateConfig = GateConfig()
     """What a candidate must prove."""
+    behaviour: BehaviourConfig = BehaviourConfig()
+    """What teacher and candidate are tried on beside the test split."""
+    errors: ErrorsConfig = ErrorsConfig()
+    """How errors are weighed and where they are looked for."""
     serve: ServeConfig = ServeConfig()
     """How it is served."""
     monitor: MonitorConfig = MonitorConfig()
@@ -90,6 +99,15 @@ class Config(Section):
         if isinstance(compress, tuple):
             check_chain(compress)
         return compress
+
+    @model_validator(mode="after")
+    def _gates_have_tests(self) -> Self:
+        """Raises: ValueError for a limit on behavioural tests that the config does not have."""
+        limits = self.gate.behaviour.model_dump(exclude_none=True) if self.gate.behaviour else {}
+        for kind in limits:
+            if not getattr(self.behaviour, kind):
+                raise ValueError(f"gate.behaviour.{kind}: expected tests in behaviour.{kind}, got none; add some")
+        return self
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:

@@ -41,7 +41,7 @@ def _steps(config: Config) -> list[dict[str, str]]:
 
 
 def _gates(config: Config) -> list[dict[str, Any]]:
-    return [{"gate": key, "limit": value} for key, value in config.gate.model_dump().items() if value is not None]
+    return [{"gate": key, "limit": value} for key, value in config.gate.model_dump(exclude_none=True).items()]
 
 
 def _aliases(config: Config) -> list[str]:

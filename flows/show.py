@@ -46,6 +46,8 @@ def show_build(result: Mapping[str, Any], console: Console) -> None:
     if result.get("search"):
         console.print(escape(result["search"]["words"]) + "\n")
     console.print(_scores_table(result["scores"]))
+    console.print(_behaviour_table(result["behaviour"]))
+    console.print(_calibration_line(result["calibration"], result["abstention"]), highlight=False)
     console.print(_verdict_table(result["verdicts"]))
     seconds = sum(stage["seconds"] for stage in result["stages"])
     cached = sum(stage["cached"] for stage in result["stages"])
@@ -81,6 +83,33 @@ def _scores_table(scores: Mapping[str, Any]) -> Table:
         "p50, p95: one sentence at a time. per s: sentences a second in batches of 32."
     )
     return table
+
+
+def _behaviour_table(tests: Sequence[Mapping[str, Any]]) -> Table:
+    figures = ("cases", "candidate fails", "teacher fails", "candidate alone")
+    table = _table("Behavioural tests", "test", *figures, right=figures)
+    for row in tests:
+        table.add_row(
+            escape(row["test"]), f"{row['num_cases']:,}", f"{row['candidate_failures']:,}",
+            f"{row['teacher_failures']:,}", f"{row['only_candidate']:,}",
+        )  # fmt: skip
+    return table
+
+
+def _calibration_line(calibration: Mapping[str, float], rule: Mapping[str, Any] | None) -> str:
+    line = (
+        f"Calibration: temperature {calibration['temperature']:.2f}, expected calibration error "
+        f"{calibration['calibration_error_before']:.2%} -> {calibration['calibration_error']:.2%}."
+    )
+    if not rule:
+        return line
+    risk = f"{rule['risk']['value']:.1%}" if rule["risk"] else "none"
+    line += (
+        f"\nAbstention below {rule['threshold']:.3f}: {rule['coverage']['value']:.1%} answered, {risk} of those wrong "
+        f"({rule['risk_without']['value']:.1%} without)"
+    )
+    found = rule["abstained_out_of_scope"]
+    return f"{line}; {found['value']:.1%} of the input out of scope noticed." if found else f"{line}."
 
 
 def _verdict_table(verdicts: list[Mapping[str, Any]]) -> Table:

@@ -3,7 +3,7 @@
 import json
 import math
 import platform
-from collections import Counter
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,7 +14,9 @@ import numpy as np
 
 from bento import settings
 from bento.manifest import ONNX_FILE, file_sha256
-from tasks.data import read_labels, read_report, read_split
+from tasks.analysis import read_analysis
+from tasks.behaviour import read_behaviour, read_shown_failures
+from tasks.data import read_labels, read_report
 from tasks.evaluate import read_predictions
 from tasks.types import GateReport, Scores
 
@@ -23,13 +25,12 @@ if TYPE_CHECKING:
     from flows.config import Config
     from tasks.release.ledger import Champion
 
-NUM_CONFUSIONS = 15
-
 
 def summarise(
     config: "Config", built: "Built", report: GateReport, champion: "Champion | None", *, command: str
 ) -> dict[str, Any]:
     """JSON-able: outcome still open, everything else as measured."""
+    analysis = read_analysis(built.analysis.path)
     return {
         "outcome": "failed",
         "name": config.name,
@@ -55,6 +56,9 @@ def summarise(
             for step in built.steps
         ],
         "search": _search(built),
+        "calibration": analysis["calibration"],
+        "abstention": analysis["abstention"],
+        "behaviour": [asdict(result) for result in read_behaviour(built.behaviour.path)],
         "data": read_report(built.data.path),
         "environment": _environment(),
         "command": command,
@@ -89,15 +93,22 @@ def verdict_rows(report: GateReport) -> list[dict[str, Any]]:
 
 
 def write_report(summary: Mapping[str, Any], built: "Built") -> Path:
-    """The HTML report, the picture and the summary in `RETORT_HOME/reports/NAME-DIGEST/`."""
+    """The HTML report, the picture, the summary and every table in `RETORT_HOME/reports/NAME-DIGEST/`."""
     from tasks.report.build import picture, write_build_report
 
     folder = settings.home() / "reports" / f"{summary['name']}-{summary['model_sha256'][:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     details = dict(summary) | _details(built)
     (folder / "summary.json").write_text(json.dumps(dict(summary), indent=1), encoding="utf-8")
+    for table in tables(built):
+        shutil.copyfile(table, folder / table.name)
     picture(details, folder / "picture.png")
     return write_build_report(details, folder)
+
+
+def tables(built: "Built") -> list[Path]:
+    """The CSV files of the build's evidence."""
+    return sorted(path for artifact in (built.behaviour, built.analysis) for path in artifact.path.glob("*.csv"))
 
 
 def figures(built: "Built") -> dict[str, Any]:
@@ -113,10 +124,10 @@ def figures(built: "Built") -> dict[str, Any]:
 
 
 def _details(built: "Built") -> dict[str, Any]:
-    """Per-class scores, confusions and latencies, which the report shows and the JSON does not."""
+    """Per-class scores, latencies and the tables' beginnings, which the report shows and the JSON does not."""
     from sklearn.metrics import f1_score
 
-    labels, test = read_labels(built.data.path), read_split(built.data.path, "test")
+    labels = read_labels(built.data.path)
     teacher = read_predictions(built.evaluation.path, "teacher")
     candidate = read_predictions(built.evaluation.path, built.chain[-1])
     predicted_N, teacher_N = candidate.probabilities_NC.argmax(axis=1), teacher.probabilities_NC.argmax(axis=1)
@@ -128,22 +139,13 @@ def _details(built: "Built") -> dict[str, Any]:
         np.bincount(candidate.labels_N, minlength=len(labels)),
         strict=True,
     )
-    wrong = [
-        (labels[true], labels[guess], str(text))
-        for true, guess, text in zip(candidate.labels_N, predicted_N, test.texts, strict=True)
-        if true != guess
-    ]
-    counts = Counter((true, guess) for true, guess, _ in wrong)
-    examples = {(true, guess): text for true, guess, text in reversed(wrong)}
     return {
         "per_class": [
             {"label": label, "f1_teacher": float(before), "f1_candidate": float(after), "support": int(support)}
             for label, before, after, support in per_class
         ],
-        "confusions": [
-            {"true": true, "predicted": guess, "count": count, "example": examples[true, guess]}
-            for (true, guess), count in counts.most_common(NUM_CONFUSIONS)
-        ],
+        "analysis": read_analysis(built.analysis.path),
+        "behaviour_failures": read_shown_failures(built.behaviour.path),
         "latency_ms": {"teacher": teacher.latency_ms_N.tolist(), "candidate": candidate.latency_ms_N.tolist()},
     }
 

@@ -81,8 +81,8 @@ def predict(predictor: Predictor, split: Split, labels: Sequence[str], *, batch_
     )
 
 
-def safe_batch_size(manifest: Manifest) -> int:
-    """32, or 1 where an answer may depend on the other rows of its batch, as in dynamic int8."""
+def evaluation_batch(manifest: Manifest) -> int:
+    """Texts a run: as many as is fast, or one where a text's answer depends on the others in its batch."""
     return 1 if "scheme" in manifest.lineage and not manifest.lineage.get("batch_invariant") else 32
 
 
@@ -150,7 +150,7 @@ def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out
     latency_ms = interleaved(answers, sample(test, seed))
     scores = {}
     for name, predictor in predictors.items():
-        answered = predict(predictor, test, labels, batch_size=safe_batch_size(predictor.manifest))
+        answered = predict(predictor, test, labels, batch_size=evaluation_batch(predictor.manifest))
         predictions = replace(answered, latency_ms_N=np.array(latency_ms[name]))
         write_predictions(out, name, predictions)
         batched = eager.answer if name == "teacher" else partial(predictor.predict, batch_size=32)

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from bento.errors import UserError
+from tasks.behaviour.config import BehaviourGate
 from tasks.types import BehaviourResult, Outcome, Predictions, Scores, Section, Verdict
 
 
@@ -24,17 +25,6 @@ class MarginGate(Section):
     """Largest acceptable loss, as a fraction: 0.01 is one point."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Chance that a candidate which is worse by exactly the margin passes."""
-
-
-class BehaviourGate(Section):
-    """Largest share of the cases of each behavioural test of a kind that the candidate may fail; null is not asked."""
-
-    invariance: float | None = Field(default=None, ge=0, lt=1)
-    """Answers that may change with a text whose meaning stays."""
-    directional: float | None = Field(default=None, ge=0, lt=1)
-    """Probabilities that may move the wrong way."""
-    minimum_functionality: float | None = Field(default=None, ge=0, lt=1)
-    """Plain texts that may be answered wrongly."""
 
 
 class GateConfig(Section):
@@ -97,35 +87,33 @@ def judge_limits(scores: Scores, config: GateConfig) -> list[Verdict]:
 
 
 def judge_behaviour(results: Sequence[BehaviourResult], config: GateConfig) -> list[Verdict]:
-    """One verdict for each behavioural test whose kind has a limit.
+    """One verdict for each behavioural test that has cases and whose kind has a limit.
 
-    Changed test rows are a sample, judged by their interval as flips are; the cases of minimum functionality are all
-    that there are, so their share is compared as it is.
+    Changed test rows are a sample, judged by their exact interval as flips are; the cases of minimum functionality are
+    all that there are, so their share is compared as it is. A kind without any case is inconclusive.
     """
     verdicts = []
-    for result in results:
-        limit = getattr(config.behaviour, result.kind, None)
-        if limit is None:
-            continue
-        gate, n = f"behaviour_{result.test}", result.num_cases
-        words = f"cases failed (teacher {result.teacher_failures:,})"
-        if result.kind == "minimum_functionality":
-            share = result.candidate_failures / n
-            outcome: Outcome = "pass" if share <= limit else "fail"
-            reason = f"{result.candidate_failures:,} of {n:,} {words}; limit {limit:.1%}"
-            verdicts.append(Verdict(gate=gate, outcome=outcome, observed=share, limit=limit, n=n, reason=reason))
-        elif n < config.min_rows:
-            reason = (
-                f"{n:,} cases are too few to judge; at least {config.min_rows:,} (gate.min_rows) are needed: raise "
-                "behaviour.max_rows, or leave the test out where few rows can be changed so"
-            )
-            verdicts.append(
-                Verdict(gate=gate, outcome="inconclusive", observed=float("nan"), limit=limit, n=n,
-                        needed_n=config.min_rows, reason=reason)
-            )  # fmt: skip
-        else:
-            verdicts.append(_share_verdict(gate, result.candidate_failures, n, limit, words))
+    limits = config.behaviour.model_dump(exclude_none=True) if config.behaviour else {}
+    for kind, limit in limits.items():
+        tried = [result for result in results if result.kind == kind and result.num_cases]
+        verdicts += [_behaviour_verdict(result, limit) for result in tried] or [_untried(kind, limit)]
     return verdicts
+
+
+def _behaviour_verdict(result: BehaviourResult, limit: float) -> Verdict:
+    gate, failures, n = f"behaviour_{result.test}", result.candidate_failures, result.num_cases
+    what = f"cases failed, {result.teacher_failures:,} by the teacher"
+    if result.kind != "minimum_functionality":
+        return share_at_most(gate, failures, n, limit, what)
+    outcome: Outcome = "pass" if failures / n <= limit else "fail"
+    reason = f"{failures:,} of {n:,} {what}; limit {limit:.1%}"
+    return Verdict(gate=gate, outcome=outcome, observed=failures / n, limit=limit, n=n, reason=reason)
+
+
+def _untried(kind: str, limit: float) -> Verdict:
+    reason = f"no test row can be changed by any test of behaviour.{kind}; add tests that fit the data"
+    nan = float("nan")
+    return Verdict(gate=f"behaviour_{kind}", outcome="inconclusive", observed=nan, limit=limit, n=0, reason=reason)
 
 
 def _check_paired(candidate: Predictions, reference: Predictions, reference_name: str) -> None:
@@ -273,18 +261,18 @@ def _judge_flips(
     if unjudged is not None:
         return unjudged
     num_flips = int((reference.correct_N & ~candidate.correct_N).sum())
-    return _share_verdict(gate, num_flips, n, limit, "rows turned from right to wrong")
+    return share_at_most(gate, num_flips, n, limit, "rows turned from right to wrong")
 
 
-def _share_verdict(gate: str, num_hits: int, n: int, limit: float, words: str) -> Verdict:
-    """A share that must stay below a limit, by its exact one-sided 95 % bound."""
+def share_at_most(gate: str, num_hits: int, n: int, limit: float, what: str) -> Verdict:
+    """A share of the rows by its exact 95 % upper bound."""
     from tasks.stats.proportion import clopper_pearson
 
     found = clopper_pearson(num_hits, n, confidence=0.9)
     outcome: Outcome = "fail" if found.value > limit else "pass" if found.high <= limit else "inconclusive"
     wanted = _beyond(_rows_for_share(found.value, limit), n, outcome)
     reason = (
-        f"{num_hits:,} of {n:,} {words} ({found.value:.1%}, 90% interval "
+        f"{num_hits:,} of {n:,} {what} ({found.value:.1%}, 90% interval "
         f"[{found.low:.1%}, {found.high:.1%}]); limit {limit:.1%}; {_rows_in_words(outcome, wanted, n)}"
     )
     return Verdict(

@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
+from flows.config import Config
 from tests.terminal import SMOKE, Terminal
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +33,14 @@ def test_every_make_target_exists() -> None:
 def test_every_file_that_is_named_exists() -> None:
     for path in re.findall(r"configs/\w+\.yaml|tasks/[a-z_/]+\.py|docs/[\w.]+", README):
         assert (ROOT / path).is_file(), path
+
+
+def test_every_key_of_a_config_is_one() -> None:
+    smoke = yaml.safe_load(SMOKE.read_text(encoding="utf-8"))
+    for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
+        given = yaml.safe_load(block)
+        smoke |= {key: smoke.get(key, {}) | value for key, value in given.items()}
+    assert Config.model_validate(smoke).behaviour.minimum_functionality[0].name == "lost card"
 
 
 def test_every_long_running_command_has_these_options(terminal: Terminal) -> None:

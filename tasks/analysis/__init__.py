@@ -107,9 +107,10 @@ class _Analysis:
             ),
             "label_errors": (label_errors.COLUMNS, self._label_errors()),
             "inputs": (inputs.COLUMNS, inputs.by_reading(reading, candidate_N, teacher_N)),
-            "over_time": (over_time.COLUMNS, periods),
             "coverage": (calibrated.COLUMNS, calibrated.curve_rows(curve)),
         }
+        if periods:
+            tables["over_time"] = (over_time.COLUMNS, periods)
         for name, (columns, rows) in tables.items():
             write_table(out / f"{name}.csv", columns, rows)
         lost, gained = teacher_N & ~candidate_N, ~teacher_N & candidate_N

@@ -66,7 +66,7 @@ def abstention(predictions: Predictions, labels: tuple[str, ...], rule: Abstenti
         "coverage": _share(answered_N),
         "risk": _share(~predictions.correct_N[answered_N]),
         "risk_without": _share(~predictions.correct_N),
-        "coverage_in_scope": _share(answered_N[~outside_N]),
+        "coverage_in_scope": _share(answered_N[~outside_N]) if rule.labels else None,
         "abstained_out_of_scope": _share(~answered_N[outside_N]),
     }
 

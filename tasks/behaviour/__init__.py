@@ -22,7 +22,7 @@ from bento.predictor import Predictor
 from tasks.behaviour.config import BehaviourConfig, Directional, Minimum
 from tasks.behaviour.perturb import perturb
 from tasks.data import read_split
-from tasks.evaluate import safe_batch_size
+from tasks.evaluate import evaluation_batch
 from tasks.store import Step, run_step
 from tasks.tables import Rows, shown, write_table
 from tasks.types import Artifact, BehaviourResult, Split
@@ -159,7 +159,7 @@ def answer(predictor: Predictor, cases: list[Case]) -> Answers:
     if not texts:
         return Answers(before_N=[], after_N=[], failed_N=np.zeros(0, dtype=np.bool_))
     row = {text: at for at, text in enumerate(texts)}
-    probabilities_NC = predictor.predict(texts, batch_size=safe_batch_size(predictor.manifest))
+    probabilities_NC = predictor.predict(texts, batch_size=evaluation_batch(predictor.manifest))
     answers = [predictor.labels[at] for at in probabilities_NC.argmax(axis=1)]
     failed = []
     for case in cases:

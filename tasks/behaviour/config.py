@@ -114,3 +114,14 @@ class BehaviourConfig(Section):
                     f"behaviour: {test.name!r} expects the class {test.label!r}, which the data does not have; "
                     f"it has {listed(labels)}"
                 )
+
+
+class BehaviourGate(Section):
+    """Largest share of the cases of each behavioural test of a kind that the candidate may fail; null is not asked."""
+
+    invariance: float | None = Field(default=None, ge=0, lt=1)
+    """Answers that may change with a text whose meaning stays."""
+    directional: float | None = Field(default=None, ge=0, lt=1)
+    """Probabilities that may move the wrong way."""
+    minimum_functionality: float | None = Field(default=None, ge=0, lt=1)
+    """Plain texts that may be answered wrongly."""

@@ -20,7 +20,7 @@ from bento.manifest import Manifest
 from tasks.release.package import RUNTIME_PACKAGES, pinned_requirements
 from tasks.search import Found
 from tasks.store import Step
-from tasks.types import GateReport, Scores
+from tasks.types import BehaviourResult, GateReport, Scores
 
 log = logging.getLogger("retort.tracking")
 
@@ -159,6 +159,23 @@ def log_gate(report: GateReport) -> None:
         mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "gate.json")
 
 
+def log_evidence(calibration: Mapping[str, float], abstention: Mapping[str, Any] | None,
+                 behaviour: Sequence[BehaviourResult]) -> None:  # fmt: skip
+    """Calibration, abstention and behavioural tests as metrics, and the tests as a table."""
+    metrics = {f"candidate_{key}": float(value) for key, value in calibration.items()}
+    shares = {key: found["value"] for key, found in (abstention or {}).items() if isinstance(found, Mapping)}
+    metrics |= {f"candidate_{key}": float(value) for key, value in shares.items()}
+    for result in behaviour:
+        if result.num_cases:
+            name = result.test.replace(" ", "_")
+            metrics[f"candidate_failures_{name}"] = result.candidate_failures / result.num_cases
+            metrics[f"teacher_failures_{name}"] = result.teacher_failures / result.num_cases
+    mlflow.log_metrics(metrics)
+    rows = [asdict(result) for result in behaviour]
+    if rows:
+        mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "behaviour.json")
+
+
 def log_search(found: Found) -> None:
     """Every point of the search as a table, and why one was chosen as a text."""
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.point))
@@ -172,12 +189,14 @@ def log_search(found: Found) -> None:
     mlflow.log_text(found.words, "search.txt")
 
 
-def log_outcome(run_id: str, outcome: str, description: str, report: Path) -> None:
-    """How a build that was logged before ended: a tag, the description (Markdown) on its page, and the HTML report."""
+def log_outcome(run_id: str, outcome: str, description: str, report: Path, tables: Sequence[Path] = ()) -> None:
+    """How a build that was logged before ended: a tag, the description (Markdown) on its page, and the HTML report
+    beside the CSV files that it links to."""
     client = MlflowClient()
     client.set_tag(run_id, "retort.outcome", outcome)
     client.set_tag(run_id, MLFLOW_RUN_NOTE, description)
-    client.log_artifact(run_id, str(report), "report")
+    for path in (report, *tables):
+        client.log_artifact(run_id, str(path), "report")
 
 
 def log_figures(figures: Mapping[str, Any]) -> None:
@@ -223,10 +242,11 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
 
 
 def _signature(pairs: bool) -> dict[str, str]:
-    """One column of texts, whatever its name, or the two named ones of pairs; label and probability out."""
+    """One column of texts, whatever its name, or the two named ones of pairs; label, probability and abstained out."""
     text = {"type": "string", "required": True}
     inputs = [text | {"name": name} for name in PAIR_COLUMNS] if pairs else [text]
-    outputs = [{"type": "string", "name": "label"}, {"type": "double", "name": "probability"}]
+    outputs = [{"type": "string", "name": "label"}, {"type": "double", "name": "probability"},
+               {"type": "boolean", "name": "abstained"}]  # fmt: skip
     return {"inputs": json.dumps(inputs), "outputs": json.dumps([column | {"required": True} for column in outputs])}
 
 

@@ -10,7 +10,10 @@ from typing import Any
 from markupsafe import Markup
 
 from tasks.report import charts
+from tasks.report.behaviour import behaviour_view
+from tasks.report.calibration import calibration_view
 from tasks.report.details import class_views, data_view, lineage_views, stage_views
+from tasks.report.errors import errors_view
 from tasks.report.page import write_page
 from tasks.report.search import search_view, step_notes
 from tasks.report.theme import (
@@ -40,7 +43,8 @@ WHISKER_MARGIN = 10
 def write_build_report(summary: Mapping[str, Any], out: Path) -> Path:
     """Write `out/report.html` from the summary of `retort run` and return its path.
 
-    The page is self-contained, so that it can be mailed, archived and attached to a run.
+    The page is self-contained, so that it can be mailed, archived and attached to a run; it links to the tables beside
+    it.
     """
     return write_page("build.html", _view(summary), out / REPORT_FILE)
 
@@ -76,7 +80,9 @@ def _view(summary: Mapping[str, Any]) -> dict[str, Any]:
         "search": search_view(summary.get("search")),
         "classes": classes,
         "more_classes": more_classes,
-        "confusions": list(summary.get("confusions") or ()),
+        "errors": errors_view(summary.get("analysis") or {}),
+        "behaviour": behaviour_view(summary),
+        "calibration": calibration_view(summary.get("analysis") or {}),
         "data": data_view(summary.get("data") or {}),
         "stages": stages,
         "total_seconds": total_seconds,

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from tasks.analysis.flips import confusion_counts
 from tasks.report.charts import STYLE
 from tasks.report.theme import LIGHT
 from tasks.types import Predictions
@@ -24,7 +25,7 @@ def confusion_figure(predictions: Predictions, labels: Sequence[str]) -> Figure:
 
     Of many classes it shows the `MOST_CLASSES` with the most errors, since a matrix of all of them cannot be read.
     """
-    counts_CC = _confusion(predictions, len(labels))
+    counts_CC = confusion_counts(predictions, len(labels))
     shown = _most_confused(counts_CC, MOST_CLASSES)
     shares_CC = (counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
     names = [_cut(labels[at]) for at in shown]
@@ -47,12 +48,6 @@ def confusion_figure(predictions: Predictions, labels: Sequence[str]) -> Figure:
             _write_counts(axes, counts_CC[np.ix_(shown, shown)], shares_CC)
         figure.colorbar(image, ax=axes, shrink=0.6)
     return figure
-
-
-def _confusion(predictions: Predictions, num_classes: int) -> Any:
-    counts_CC = np.zeros((num_classes, num_classes), dtype=np.int64)
-    np.add.at(counts_CC, (predictions.labels_N, predictions.probabilities_NC.argmax(axis=1)), 1)
-    return counts_CC
 
 
 def _most_confused(counts_CC: Any, most: int) -> list[int]:

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from bento.errors import RetortError, UserError
+from bento.manifest import folder_size_bytes
 from flows.chain import make_candidate, stage_names
 from flows.config import Config
+from tasks.analysis import read_analysis
+from tasks.behaviour import read_behaviour
 from tasks.store import Step
 from tests.small import write_bert, write_colours
 
@@ -46,6 +49,12 @@ def test_all_stages_run_in_their_order_and_torch_models_are_evaluated_too(tree: 
     assert "teacher_2" in seen
     assert built.chain == ["teacher", "prune_vocabulary", "export", "quantize"]
     assert built.techniques["export"] == ["distil", "export"]
+    assert (built.model.made_by, built.scores["candidate"].size_bytes) == (
+        "calibrate",
+        folder_size_bytes(built.model.path),
+    )
+    assert read_behaviour(built.behaviour.path)[0].num_cases > 0
+    assert read_analysis(built.analysis.path)["num_rows"] == 36
     assert built.scores["candidate"].accuracy == built.scores["quantize"].accuracy
     logits = next(step for step in built.steps if step.name == "teacher_logits")
     assert len(logits.artifact.parents) == 3, "two teachers and the data"
@@ -69,3 +78,29 @@ def test_what_the_teacher_does_not_have_is_refused_before_its_training(tree: dic
         config = Config.model_validate(tree | {"compress": compress})
         with pytest.raises(UserError, match=expected):
             make_candidate(config, None, stage=refuse)
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (
+            {"serve": {"abstain": {"threshold": 0.5, "labels": ["oos"]}}},
+            "serve.abstain.labels: .* it has blue, green, red",
+        ),
+        ({"errors": {"costs": [{"label": "oos", "cost": 2.0}]}}, "errors.costs: .* it has blue, green, red"),
+        ({"errors": {"time": "at"}}, "expected a column 'at'"),
+        (
+            {"behaviour": {"minimum_functionality": [{"name": "n", "texts": ["a"], "label": "oos"}]}},
+            "behaviour: 'n' expects the class 'oos'",
+        ),
+    ],
+)
+def test_a_class_or_column_that_the_data_does_not_have_stops_the_build_before_the_teacher(
+    tree: dict[str, Any], sections: dict[str, Any], expected: str
+) -> None:
+    def stage(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
+        assert name == "data", f"{name} was run"
+        return function
+
+    with pytest.raises(UserError, match=expected):
+        make_candidate(Config.model_validate(tree | sections), None, stage=stage)

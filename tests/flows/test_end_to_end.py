@@ -65,7 +65,7 @@ def test_an_altered_artifact_is_made_again_and_said(terminal: Terminal, built: d
     done = terminal.run("run", str(SMOKE), "--json")
     again = json.loads(done.stdout)
     assert "altered" in done.stderr
-    assert [stage["name"] for stage in again["stages"] if not stage["cached"]] == ["quantize"]
+    assert [stage["name"] for stage in again["stages"] if not stage["cached"]] == ["calibrate"]
     assert again["model_sha256"] == built["model_sha256"]
 
 
@@ -109,7 +109,7 @@ def test_the_registered_model_answers_where_retort_is_not_installed(terminal: Te
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads(done.stdout)
-    assert [set(row) for row in rows] == [{"label", "probability"}] * 2
+    assert [set(row) for row in rows] == [{"label", "probability", "abstained"}] * 2
 
 
 def test_the_service_is_the_champion(service: str, built: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What MLflow keeps of a model, and that the generic client gets the answers that the service gives."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from bento.predictor import Predictor
 from tasks.release import tracking
 from tasks.store import Step
-from tasks.types import Artifact
+from tasks.types import Artifact, BehaviourResult
 from tests.tiny import write_tiny_model
 
 LABELS = ("card_lost", "refund", "transfer")
@@ -67,8 +68,15 @@ def test_a_finished_run_is_found_by_its_tags_and_its_outcome_is_added(tmp_path: 
     assert tracking.find_run("another", tags={"retort.flow_run_id": "7"}) is None
     report = tmp_path / "report.html"
     report.write_text("<p>promoted</p>", encoding="utf-8")
-    tracking.log_outcome(run_id, "promoted", "# tiny: promoted", report)
-    run = mlflow.MlflowClient().get_run(run_id)
+    table = tmp_path / "errors.csv"
+    table.write_text("id,text\n", encoding="utf-8")
+    tracking.log_outcome(run_id, "promoted", "# tiny: promoted", report, [table])
+    client = mlflow.MlflowClient()
+    assert [file.path for file in client.list_artifacts(run_id, "report")] == [
+        "report/errors.csv",
+        "report/report.html",
+    ]
+    run = client.get_run(run_id)
     assert (run.data.tags["retort.outcome"], run.info.status) == ("promoted", "FINISHED")
     assert (run.data.tags["mlflow.note.content"], run.info.start_time) == ("# tiny: promoted", 1_800_000_000_000)
 
@@ -99,3 +107,22 @@ def test_an_alias_that_a_kill_kept_back_follows_later(tmp_path: Path, caplog: py
     tracking.repair_alias("tiny", "1")
     tracking.repair_alias("nobody", "1")
     assert caplog.text == ""
+
+
+@pytest.mark.filterwarnings("default")
+def test_calibration_abstention_and_behaviour_are_metrics_that_runs_compare_by() -> None:
+    result = BehaviourResult(
+        test="lost it", kind="directional", num_cases=10, teacher_failures=1, candidate_failures=3, only_candidate=2
+    )
+    never = replace(result, test="names", num_cases=0)
+    share = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 40}
+    with tracking.build_run("tiny", tags={}, started_at=1.8e9) as run_id:
+        tracking.log_evidence(
+            {"temperature": 0.5}, {"threshold": 0.7, "coverage": share, "risk": None}, [result, never]
+        )
+    assert mlflow.MlflowClient().get_run(run_id).data.metrics == {
+        "candidate_temperature": 0.5,
+        "candidate_coverage": 0.9,
+        "candidate_failures_lost_it": 0.3,
+        "teacher_failures_lost_it": 0.1,
+    }

@@ -59,7 +59,40 @@ def build_summary() -> dict[str, Any]:
             {"label": f"class {at}", "f1_teacher": 0.9, "f1_candidate": 0.5 + at / 60, "support": 40}
             for at in range(30)
         ],
-        "confusions": [{"true": "lost", "predicted": "stolen", "count": 9, "example": f"it is gone {HOSTILE}"}],
+        "analysis": analysis(),
+        "behaviour": [
+            {
+                "test": "typos",
+                "kind": "invariance",
+                "num_cases": 200,
+                "teacher_failures": 10,
+                "candidate_failures": 14,
+                "only_candidate": 6,
+            },
+            {
+                "test": "names",
+                "kind": "invariance",
+                "num_cases": 0,
+                "teacher_failures": 0,
+                "candidate_failures": 0,
+                "only_candidate": 0,
+            },
+        ],
+        "behaviour_failures": [
+            {
+                "test": "typos",
+                "kind": "invariance",
+                "text": f"my card {HOSTILE}",
+                "altered": "my crad",
+                "expected": "the same answer",
+                "teacher_before": "lost",
+                "teacher_after": "lost",
+                "teacher_failed": False,
+                "candidate_before": "lost",
+                "candidate_after": "stolen",
+                "candidate_failed": True,
+            }
+        ],
         "latency_ms": {
             "teacher": rng.lognormal(1.8, 0.2, 9000).tolist(),
             "candidate": rng.lognormal(-1, 0.3, 50).tolist(),
@@ -80,6 +113,77 @@ def build_summary() -> dict[str, Any]:
         "config_yaml": "name: bank\n",
         "command": "retort run configs/bank.yaml",
     }
+
+
+def analysis() -> dict[str, Any]:
+    """An error analysis with a row in every table."""
+    answers = {"teacher": "lost", "teacher_probability": 0.9, "candidate": "stolen", "candidate_probability": 0.7}
+    accuracies = {
+        f"{model}_{what}": value
+        for model in ("candidate", "teacher")
+        for what, value in (("accuracy", 0.9), ("low", 0.85), ("high", 0.95))
+    }
+    share = {"value": 0.95, "low": 0.94, "high": 0.96, "n": 3076}
+    tables = {
+        "flips": [{"flip": "lost", "id": "1", "text": HOSTILE, "label": "lost"} | answers],
+        "confusions": [
+            {
+                "true": "lost",
+                "predicted": "stolen",
+                "count": 9,
+                "teacher_count": 7,
+                "cost": 5.0,
+                "total_cost": 45.0,
+                "example": f"it is gone {HOSTILE}",
+            }
+        ],
+        "errors": [
+            {"text": f"gone {HOSTILE}", "label": "lost", "nearest_1": f"near {HOSTILE}", "nearest_label_1": "stolen"}
+            | answers
+        ],
+        "slices": [
+            {
+                "slice": f"word {HOSTILE}",
+                "rows": 40,
+                "error_rate": 0.4,
+                "error_rate_elsewhere": 0.07,
+                "score": 3.0,
+                "p_value": 1e-6,
+                "p_holm": 1e-5,
+                "confirmed": True,
+            }
+        ],
+        "label_errors": [{"text": HOSTILE, "label": "lost", "suggested": "stolen", "probability_suggested": 0.97}],
+        "inputs": [
+            {"group": "cut at the length limit", "rows": 0} | dict.fromkeys(accuracies),
+            {"group": "none of these", "rows": 3076} | accuracies,
+        ],
+        "over_time": [{"from": "2026-01-01", "to": "2026-02-01", "rows": 300} | accuracies],
+        "coverage": [
+            {"threshold": 0.9, "coverage": 0.5, "risk": 0.01, "answered": 1538, "wrong": 15},
+            {"threshold": 0.1, "coverage": 1.0, "risk": 0.08, "answered": 3076, "wrong": 246},
+        ],
+    }
+    return {
+        "num_rows": 3076,
+        "num_lost": 61,
+        "num_gained": 49,
+        "mean_cost": {"teacher": 0.1, "candidate": 0.125},
+        "weighed": True,
+        "num_label_rows": 4000,
+        "trend_p": 0.03,
+        "calibration": {
+            "temperature": 0.8, "calibration_error": 0.011, "calibration_error_before": 0.052, "brier_loss": 0.12,
+            "brier_loss_before": 0.13,
+        },
+        "abstention": {
+            "threshold": 0.62, "labels": ["oos"], "coverage": share, "risk": share, "risk_without": share,
+            "coverage_in_scope": share, "abstained_out_of_scope": None,
+        },
+        "area_under_risk": 0.02,
+        "num": dict.fromkeys(tables, 1234),
+        "tables": tables,
+    }  # fmt: skip
 
 
 def verdict(gate: str, outcome: str, observed: float, limit: float, **more: Any) -> dict[str, Any]:

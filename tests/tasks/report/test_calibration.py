@@ -1,0 +1,29 @@
+"""The section on calibration and abstention."""
+
+from pathlib import Path
+
+from tasks.report.build import write_build_report
+from tasks.report.calibration import calibration_view
+from tests.tasks.report.sample import analysis, build_summary
+
+
+def test_before_and_after_stand_side_by_side_with_the_curve(tmp_path: Path) -> None:
+    text = write_build_report(build_summary(), tmp_path).read_text(encoding="utf-8")
+    assert "Temperature 0.800" in text
+    assert "<td>5.20 %</td><td>1.10 %</td>" in text
+    assert "abstains below a confidence of 0.620, and where it would answer oos" in text
+    view = calibration_view(analysis())
+    assert view is not None
+    assert "<svg" in view["chart"]
+    assert [row["label"] for row in view["shares"]] == [
+        "answered", "wrong among the answered", "wrong if all were answered", "answered of the input in scope",
+    ]  # fmt: skip
+
+
+def test_without_a_threshold_only_the_curve_is_shown() -> None:
+    view = calibration_view(analysis() | {"abstention": None})
+    assert view is not None
+    assert view["threshold"] is None
+    assert view["shares"] == []
+    assert "<svg" in view["chart"]
+    assert calibration_view({}) is None
