@@ -245,6 +245,8 @@ def _known_keys(location: Key, fault: Any) -> list[str]:
         model = Searched if searched else _techniques()[str(fault["loc"][3])]
         location = location[1:] if searched else location[2:]
     for part in location:
+        if isinstance(part, int):  # an item of a list, whose type the list's own key gave
+            continue
         annotation = model.model_fields[str(part)].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next(found for found in candidates if isinstance(found, type) and issubclass(found, Section))

@@ -110,3 +110,24 @@ def test_the_config_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD)
     with pytest.raises(ValueError, match="frozen"):
         config.name = "other"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (
+            "errors:\n  costs:\n    - {lable: x, cost: 2}\n",
+            "demo.yaml:14: errors.costs.0.lable: unknown key; did you mean 'label'?",
+        ),
+        ("serve:\n  abstain: {labels: [oos]}\n", "serve.abstain: expected exactly one of threshold, max_risk"),
+        ("behaviour:\n  invariance: [spelling]\n", "demo.yaml:13: behaviour.invariance.0: input should be 'typos'"),
+        ("behaviour:\n  directional:\n    - {name: n, label: x, moves: up}\n", "'n' changes nothing"),
+    ],
+)
+def test_a_fault_in_a_list_of_the_evidence_is_found_on_its_line(tmp_path: Path, section: str, expected: str) -> None:
+    assert expected in fault(tmp_path, GOOD + section)
+
+
+def test_a_limit_on_behavioural_tests_that_are_not_there_is_refused(tmp_path: Path) -> None:
+    limited = GOOD.replace("accuracy: {margin: 0.02}", "behaviour: {directional: 0.1}")
+    assert "expected tests in behaviour.directional, got none" in fault(tmp_path, limited)
