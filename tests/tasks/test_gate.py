@@ -250,4 +250,4 @@ def test_a_kind_without_a_single_case_is_not_passed():
 
 def test_behaviour_without_a_limit_is_not_judged():
     assert behaviour_verdicts(200, 200) == []
-    assert behaviour_verdicts(200, 200, directional=0.1) == []
+    assert behaviour_verdicts(200, 200, "directional") == []
