@@ -117,10 +117,14 @@ class Predictor:
         encodings: list[Encoding] = self.tokenizer.encode_batch(list(texts))
         return encodings
 
+    def feeds(self, encodings: Sequence[Encoding]) -> dict[str, Ints]:
+        """One right-padded batch as the graph takes it."""
+        padded = pad(encodings, self.pad_id, multiple=self.manifest.pad_multiple, limit=self.manifest.max_tokens)
+        return {name: padded[name] for name in self.input_names}
+
     def logits(self, encodings: Sequence[Encoding]) -> Floats:
         """Run one right-padded batch: B encodings -> logits_BC."""
-        feeds = pad(encodings, self.pad_id, multiple=self.manifest.pad_multiple, limit=self.manifest.max_tokens)
-        outputs: list[Any] = self.session.run(None, {name: feeds[name] for name in self.input_names})
+        outputs: list[Any] = self.session.run(None, self.feeds(encodings))
         logits_BC: Floats = outputs[0]
         return logits_BC
 

@@ -320,10 +320,17 @@ def _techniques(chosen: Config) -> dict[str, Any]:
     return bench_techniques(chosen)
 
 
+def _gate(chosen: Config) -> dict[str, Any]:
+    from flows.bench_gate import bench_gate
+
+    return bench_gate(chosen)
+
+
 BENCHMARKS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "compress": bench_compress,
     "serve": bench_serve,
     "drift": bench_drift,
+    "gate": _gate,
     "attention": _attention,
     "geometry": _geometry,
 }

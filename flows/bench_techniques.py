@@ -24,7 +24,7 @@ from tasks.compress.quantize import Quantize
 from tasks.data import read_split
 from tasks.distillation import Training
 from tasks.evaluate import interleaved, sample
-from tasks.quantization.invariance import largest_shift
+from tasks.quantization.invariance import in_one_batch, largest_shift
 
 SPARSITY = 0.9
 KEPT, LOST, STORED = 99.0, 3.0, 25.0  # per cent of the accuracy, points, per cent of the bytes
@@ -79,7 +79,10 @@ def _batch_invariant(chosen: Config) -> list[dict[str, Any]]:
     test = read_split(made["int8_static"].data.path, "test")
     rng = np.random.default_rng(chosen.teacher.seed)
     texts = sample(test, chosen.teacher.seed)
-    shift = {scheme: largest_shift(predictor, texts, rng) for scheme, predictor in predictors.items()}
+    shift = {
+        scheme: largest_shift(in_one_batch(predictor.predict_logits), texts, rng)
+        for scheme, predictor in predictors.items()
+    }
     timed = interleaved({scheme: predictor.predict for scheme, predictor in predictors.items()}, texts)
     dynamic_ms, static_ms = (float(np.median(timed[scheme])) for scheme in ("int8_dynamic", "int8_static"))
     return [

@@ -124,7 +124,7 @@ def _release(
     )
     outcome = {"pass": "promoted", "fail": "blocked", "inconclusive": "inconclusive"}[final.outcome]
     changes: dict[str, Any] = {"outcome": outcome, "version": entry.version, "bento": entry.bento}
-    changes["verdicts"] = summaries.verdict_rows(final)
+    changes["verdicts"] = summaries.verdict_rows(final.verdicts)
     return changes | (_identity(entry) if outcome == "promoted" else {})
 
 

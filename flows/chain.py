@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bento.predictor import Predictor
 from flows.config import Config
 from tasks.analysis import analyse, check_errors
 from tasks.behaviour import read_behaviour, try_behaviour
@@ -17,7 +18,9 @@ from tasks.compress.context import Context
 from tasks.compress.export import Export
 from tasks.data import fingerprint, prepare, read_labels, read_split
 from tasks.evaluate import evaluate, evaluate_champion, read_predictions, read_scores
-from tasks.gate import judge, judge_behaviour, judge_limits
+from tasks.gate import Evidence, judge_evidence, probe, slice_columns
+from tasks.gate.slices import read_columns
+from tasks.holdout import note_use
 from tasks.release.ledger import Champion
 from tasks.search import Found, Submit, one_after_another, read_search, search
 from tasks.store import Step, run_step
@@ -61,11 +64,12 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
     _check(config)
     data = stage("data", prepare_data)(config, extra)
     _check_classes(config, data.artifact)
+    _slices(config, data.artifact)
     teachers = _teachers(config, data.artifact, stage)
     logits = stage("teacher_logits", teacher_logits)(
         config.teacher, [step.artifact for step in teachers], data.artifact
     )
-    context = _context(config, data.artifact, [step.artifact for step in teachers], logits.artifact)
+    context = make_context(config, data.artifact, [step.artifact for step in teachers], logits.artifact)
     exported = stage("export_teacher", Export().run)(context.teacher, context)
     steps = [data, *teachers, logits, replace(exported, name="export_teacher")]
     chain, found = config.compress, None
@@ -152,7 +156,8 @@ def _teachers(config: Config, data: Artifact, stage: Stage) -> list[Step]:
     return found
 
 
-def _context(config: Config, data: Artifact, teachers: list[Artifact], logits: Artifact) -> Context:
+def make_context(config: Config, data: Artifact, teachers: list[Artifact], logits: Artifact) -> Context:
+    """What every technique is given. Raises: RetortError for a teacher that has learnt nothing."""
     labels_N = label_targets(read_split(data.path, "validation"), read_labels(data.path))["label"]
     check_teacher(np.load(logits.path / "validation.npy"), labels_N)
     return Context(
@@ -204,14 +209,24 @@ def prepare_data(config: Config, extra: Path | None) -> Step:
 
 
 def gate(config: Config, built: Built, champion: Champion | None) -> GateReport:
-    """Judge the candidate against its teacher, its limits and the serving champion."""
-    candidate = read_predictions(built.evaluation.path, built.chain[-1])
-    teacher = read_predictions(built.evaluation.path, "teacher")
-    verdicts = judge(candidate, teacher, reference_name="teacher", config=config.gate)
-    verdicts += judge_limits(built.scores["candidate"], config.gate)
-    verdicts += judge_behaviour(read_behaviour(built.behaviour.path), config.gate)
+    """Judge the candidate against its teacher, its limits and the serving champion; the holdout notes its use."""
+    test, predictor = read_split(built.data.path, "test"), Predictor(built.model.path)
+    found = Evidence(
+        predictions=read_predictions(built.evaluation.path, built.chain[-1]),
+        scores=built.scores["candidate"],
+        probes=probe(predictor, predictor.tokenizer, test.texts, config.gate),
+        num_judged=note_use(test, model_sha256=built.model.sha256, name=config.name),
+        columns=_slices(config, built.data),
+        behaviour=read_behaviour(built.behaviour.path),
+    )
+    references = {"teacher": read_predictions(built.evaluation.path, "teacher")}
     if champion is not None and champion.model_sha256 != built.model.sha256:
         step = evaluate_champion(data=built.data, folder=champion.model_path, sha256=champion.model_sha256)
-        reference = read_predictions(step.artifact.path, "champion")
-        verdicts += judge(candidate, reference, reference_name="champion", config=config.gate)
-    return GateReport(verdicts=tuple(verdicts))
+        references["champion"] = read_predictions(step.artifact.path, "champion")
+    return judge_evidence(found, references, config.gate)
+
+
+def _slices(config: Config, data: Artifact) -> dict[str, tuple[str, ...]]:
+    """The test rows' parts. Raises: DataError for slices that the data does not have."""
+    further = read_columns(data.path / "test.parquet") if config.gate.slices else {}
+    return slice_columns(config.gate.slices, read_split(data.path, "test"), further)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from bento.errors import RetortError, UserError
 
-EXIT_CODES = {"promoted": 0, "awaiting_approval": 0, "failed": 1, "blocked": 3, "inconclusive": 4}
+EXIT_CODES = {"promoted": 0, "passed": 0, "awaiting_approval": 0, "failed": 1, "blocked": 3, "inconclusive": 4}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 audit_app = typer.Typer(no_args_is_help=True, help="The labelling queue of a served model.")
@@ -99,6 +99,28 @@ def plan(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fals
 
     found = make_plan(load_config(config, overrides))
     _print_json(found) if as_json else show_plan(found, console)
+
+
+@app.command()
+def gate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder (Retort, ONNX, torch) or weight file")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A labelled file, or a folder with a test file")],
+    against: Annotated[Path | None, typer.Option(metavar="MODEL", help="What it must not be worse than")] = None,
+    config: Annotated[Path | None, typer.Option(help="A build's config, or a file with its gate section alone")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge any model folder on labelled rows, against any other, by the gates of a build."""
+    from flows.config import load_gates
+
+    chosen = load_gates(config, overrides)
+    _start_logging()
+    from flows.gate import gate_folder
+    from flows.show import show_gate
+
+    result = _without_prefect_noise(lambda: gate_folder(model, data, against, chosen))
+    _print_json(result) if as_json else show_gate(result, console)
+    raise typer.Exit(EXIT_CODES[result["outcome"]])
 
 
 @app.command()
@@ -279,7 +301,7 @@ def audit_import(name: Name, source: Annotated[Path, typer.Argument(metavar="IN.
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="compress|serve|drift|attention|geometry")],
+    what: Annotated[str, typer.Argument(metavar="compress|serve|drift|gate|attention|geometry")],
     config: Annotated[Path, typer.Option(help="The build to measure")] = Path("configs/quickstart.yaml"),
     overrides: Overrides = None,
     as_json: AsJson = False,

@@ -4,7 +4,7 @@ import difflib
 import itertools
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
@@ -15,6 +15,7 @@ from tasks.behaviour import BehaviourConfig
 from tasks.calibrate import AbstainConfig
 from tasks.compress import Technique, check_chain
 from tasks.data import DataConfig
+from tasks.data.labelled import Columns
 from tasks.gate import GateConfig
 from tasks.monitor.config import MonitorConfig
 from tasks.search.space import SearchConfig
@@ -22,6 +23,7 @@ from tasks.train import TeacherConfig
 from tasks.types import Section
 
 Key = tuple[str | int, ...]
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class ServeConfig(Section):
@@ -110,15 +112,41 @@ class Config(Section):
         return self
 
 
+class Gates(Section):
+    """What `retort gate` reads of a file: a whole build's config, or these two alone."""
+
+    data: Columns = Columns()
+    """What the columns of the labelled rows are called."""
+    gate: GateConfig = GateConfig()
+    """What the model must prove."""
+
+
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """Read and check `path` with `a.b=value` overrides. Raises: ConfigError with every fault, one a line."""
     tree, lines = _read(path)
+    return _validate(Config, path, tree, lines, overrides)
+
+
+def load_gates(path: Path | None, overrides: list[str] | None = None) -> Gates:
+    """The gates of a file, or the default ones, with `a.b=value` overrides. Raises: ConfigError."""
+    tree, lines = _read(path) if path is not None else ({}, {})
+    where = path or Path("gates")
+    if "name" not in tree:
+        return _validate(Gates, where, tree, lines, overrides)
+    whole = _validate(Config, where, tree, lines, overrides)
+    columns = Columns(text=whole.data.text, label=whole.data.label, text_pair=whole.data.text_pair)
+    return Gates(data=columns, gate=whole.gate)
+
+
+def _validate(
+    model: type[AnySection], path: Path, tree: dict[str, Any], lines: dict[Key, str], overrides: list[str] | None
+) -> AnySection:
     for override in overrides or []:
         _apply(tree, lines, override)
     try:
-        return Config.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        faults = [_describe(path, lines, fault) for fault in error.errors()]
+        faults = [_describe(model, path, lines, fault) for fault in error.errors()]
         raise ConfigError("\n".join(faults)) from error
 
 
@@ -190,13 +218,13 @@ def _child(node: Any, part: str | int, override: str, default: Any) -> Any:
     return node[part]
 
 
-def _describe(path: Path, lines: dict[Key, str], fault: Any) -> str:
+def _describe(root: type[Section], path: Path, lines: dict[Key, str], fault: Any) -> str:
     """One pydantic fault as `file:line: key: expected ..., got ...`."""
     location = _without_tags(fault["loc"], lines)
     where = next((lines[location[:end]] for end in range(len(location), -1, -1) if location[:end] in lines), str(path))
     dotted = ".".join(str(part) for part in location)
     if fault["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1], fault)
+        known = _known_keys(root, location[:-1], fault)
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"{where}: {dotted}: unknown key; {hint}"
@@ -227,8 +255,6 @@ def _without_tags(location: tuple[Any, ...], lines: dict[Key, str]) -> Key:
 
 
 def _techniques() -> dict[str, type[Section]]:
-    from typing import get_args
-
     union = get_args(Technique)[0]
     return {technique.model_fields["kind"].default: technique for technique in get_args(union)}
 
@@ -237,9 +263,9 @@ def _kinds() -> list[str]:
     return list(_techniques())
 
 
-def _known_keys(location: Key, fault: Any) -> list[str]:
-    """The field names of the section at `location`."""
-    model: Any = Config
+def _known_keys(root: type[Section], location: Key, fault: Any) -> list[str]:
+    """The field names of the section at `location` below `root`."""
+    model: Any = root
     if location[:1] == ("compress",):
         searched = fault["loc"][1] == "search"
         model = Searched if searched else _techniques()[str(fault["loc"][3])]
@@ -248,6 +274,6 @@ def _known_keys(location: Key, fault: Any) -> list[str]:
         if isinstance(part, int):  # an item of a list, whose type the list's own key gave
             continue
         annotation = model.model_fields[str(part)].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        candidates = [annotation, *get_args(annotation)]
         model = next(found for found in candidates if isinstance(found, type) and issubclass(found, Section))
     return list(model.model_fields)

@@ -41,7 +41,8 @@ def _steps(config: Config) -> list[dict[str, str]]:
 
 
 def _gates(config: Config) -> list[dict[str, Any]]:
-    return [{"gate": key, "limit": value} for key, value in config.gate.model_dump(exclude_none=True).items()]
+    limits = config.gate.model_dump(exclude_none=True)
+    return [{"gate": key, "limit": value} for key, value in limits.items() if value]
 
 
 def _aliases(config: Config) -> list[str]:

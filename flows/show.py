@@ -10,10 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 STYLES = {
-    "pass": "green", "promoted": "bold green", "cached": "green", "no_drift": "green", "mix_only": "yellow",
-    "inconclusive": "yellow", "awaiting_approval": "yellow", "suspect": "yellow", "runs": "cyan", "fail": "bold red",
-    "blocked": "bold red", "failed": "bold red", "harm": "bold red",
+    "pass": "green", "passed": "bold green", "promoted": "bold green", "cached": "green", "no_drift": "green",
+    "mix_only": "yellow", "inconclusive": "yellow", "awaiting_approval": "yellow", "suspect": "yellow", "runs": "cyan",
+    "fail": "bold red", "blocked": "bold red", "failed": "bold red", "harm": "bold red",
 }  # fmt: skip
+
+MAX_PARTS = 12
 
 
 def styled(word: str) -> str:
@@ -64,24 +66,45 @@ def show_build(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"approve it: retort promote {result['name']} {result['version']}", highlight=False)
 
 
+def show_gate(result: Mapping[str, Any], console: Console) -> None:
+    """Scores, verdicts and outcome of `retort gate`, and the parts of slices that did not pass."""
+    console.print(_scores_rows(f"On {result['num_rows']:,} rows of {result['data']}", result["scores"]))
+    console.print(_verdict_table(result["verdicts"]))
+    short = sorted(
+        (row for row in result["slices"] if row["outcome"] != "pass"),
+        key=lambda row: ("inconclusive", "fail").index(row["outcome"]),
+    )
+    if short:
+        console.print(_verdict_table(short[::-1][:MAX_PARTS], title=f"Parts that did not pass: {len(short)}"))
+    if len(short) > MAX_PARTS:
+        console.print(f"{len(short) - MAX_PARTS} more parts: --json has all", highlight=False)
+    against = f" against {result['against']}" if result["against"] else ""
+    console.print(f"{styled(result['outcome'])}: {escape(result['model'] + against)}", soft_wrap=True, highlight=False)
+
+
 def _scores_table(scores: Mapping[str, Any]) -> Table:
+    chosen = {name: scores[name] for name in ("teacher", "candidate", "floor")}
+    table = _scores_rows("On the test split", chosen)
+    teacher, candidate = scores["teacher"], scores["candidate"]
+    faster = teacher["latency_ms_p50"] / candidate["latency_ms_p50"]
+    smaller = teacher["size_bytes"] / candidate["size_bytes"]
+    table.caption = (
+        f"The candidate is {faster:.1f} times faster and {smaller:.1f} times smaller than its teacher.\n{table.caption}"
+    )
+    return table
+
+
+def _scores_rows(title: str, scores: Mapping[str, Any]) -> Table:
     figures = ("accuracy", "95 % interval", "macro-F1", "MB", "p50 ms", "p95 ms", "per s")
-    table = _table("On the test split", "model", *figures, right=figures)
-    for name in ("teacher", "candidate", "floor"):
-        row = scores[name]
+    table = _table(title, "model", *figures, right=figures)
+    for name, row in scores.items():
         low, high = row["accuracy_interval"]
         table.add_row(
             name, f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}", f"{row['macro_f1']:.4f}",
             f"{row['size_bytes'] / 1e6:.1f}", number(row["latency_ms_p50"], "{:.2f}"),
             number(row["latency_ms_p95"], "{:.2f}"), number(row["throughput_per_s"], "{:,.0f}"),
         )  # fmt: skip
-    teacher, candidate = scores["teacher"], scores["candidate"]
-    faster = teacher["latency_ms_p50"] / candidate["latency_ms_p50"]
-    smaller = teacher["size_bytes"] / candidate["size_bytes"]
-    table.caption = (
-        f"The candidate is {faster:.1f} times faster and {smaller:.1f} times smaller than its teacher.\n"
-        "p50, p95: one sentence at a time. per s: sentences a second in batches of 32."
-    )
+    table.caption = "p50, p95: one sentence at a time. per s: sentences a second in batches of 32."
     return table
 
 
@@ -112,10 +135,10 @@ def _calibration_line(calibration: Mapping[str, float], rule: Mapping[str, Any] 
     return f"{line}; {found['value']:.1%} of the input out of scope noticed." if found else f"{line}."
 
 
-def _verdict_table(verdicts: list[Mapping[str, Any]]) -> Table:
-    table = _table("Gate", "gate", "outcome", "why")
+def _verdict_table(verdicts: Sequence[Mapping[str, Any]], title: str = "Gate") -> Table:
+    table = _table(title, "gate", "outcome", "why")
     for row in verdicts:
-        table.add_row(row["gate"], styled(row["outcome"]), escape(row["reason"]))
+        table.add_row(escape(row["gate"]), styled(row["outcome"]), escape(row["reason"]))
     return table
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from tasks.analysis import read_analysis
 from tasks.behaviour import read_behaviour, read_shown_failures
 from tasks.data import read_labels, read_report
 from tasks.evaluate import read_predictions
-from tasks.types import GateReport, Scores
+from tasks.types import GateReport, Scores, Verdict
 
 if TYPE_CHECKING:
     from flows.chain import Built
@@ -46,7 +46,7 @@ def summarise(
             {"name": step.name, "cached": step.cached, "seconds": round(step.seconds, 3)} for step in built.steps
         ],
         "scores": {name: score_row(built.scores[name]) for name in ("teacher", "candidate", "floor")},
-        "verdicts": verdict_rows(report),
+        "verdicts": verdict_rows(report.verdicts),
         "steps": [
             {"name": name, "stages": built.techniques.get(name, [])} | score_row(built.scores[name])
             for name in built.chain
@@ -81,10 +81,10 @@ def score_row(scores: Scores) -> dict[str, Any]:
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
-def verdict_rows(report: GateReport) -> list[dict[str, Any]]:
+def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """One JSON-able row a verdict."""
     rows = []
-    for verdict in report.verdicts:
+    for verdict in verdicts:
         row = asdict(verdict)
         rows.append(
             {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bento.manifest import Manifest, folder_size_bytes
 from bento.predictor import Predictor, softmax
+from tasks.architecture import load_classifier
 from tasks.data import read_labels, read_split
 from tasks.floor import fit_floor
 from tasks.stats.bootstrap import accuracy_interval, macro_f1_interval
@@ -26,6 +27,17 @@ from tasks.training import model_inputs
 from tasks.types import Artifact, Interval, Predictions, Scores, Split
 
 Answer = Callable[[Sequence[Any]], Any]
+
+
+class Classifier(Protocol):
+    """What answers: a `Predictor`, or a torch model run eagerly."""
+
+    labels: tuple[str, ...]
+    """Class names in the order of its outputs."""
+
+    def predict(self, texts: Sequence[Any], *, batch_size: int = 1) -> Any:
+        """probabilities_NC in the order of the texts."""
+
 
 NUM_TIMED = 200
 NUM_WARMUP = 3
@@ -61,8 +73,8 @@ def evaluate_champion(*, data: Artifact, folder: Path, sha256: str) -> Step:
     )
 
 
-def predict(predictor: Predictor, split: Split, labels: Sequence[str], *, batch_size: int = 1) -> Predictions:
-    """Answers of a model folder, its classes put in the order of `labels`.
+def predict(predictor: Classifier, split: Split, labels: Sequence[str], *, batch_size: int = 1) -> Predictions:
+    """Answers of a model, its classes put in the order of `labels`.
 
     One text a run is how the service answers; float models answer the same in larger batches, only sooner. A class that
     the model does not know has probability 0; one that `labels` does not have is dropped.
@@ -167,10 +179,11 @@ class Eager:
     """The teacher as PyTorch runs it without a compiler, from text to probabilities."""
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        self.model = load_classifier(folder).eval()
+        self.labels: tuple[str, ...] = class_names(self.model.config)
         self.max_tokens = max_tokens
         self.size_bytes = sum(path.stat().st_size for pattern in WEIGHT_FILES for path in folder.glob(pattern))
 
@@ -185,6 +198,16 @@ class Eager:
         )
         with torch.inference_mode():
             return softmax(self.model(**model_inputs(self.model, inputs)).logits.numpy())
+
+    def predict(self, texts: Sequence[Any], *, batch_size: int = 1) -> Any:
+        """probabilities_NC of batches in the order of the texts."""
+        parts = [self.answer(texts[at : at + batch_size]) for at in range(0, len(texts), batch_size)]
+        return np.concatenate(parts)
+
+
+def class_names(config: Any) -> tuple[str, ...]:
+    """The classes of a `transformers` config in the order of the model's outputs."""
+    return tuple(name for _, name in sorted((int(at), str(name)) for at, name in config.id2label.items()))
 
 
 def sample(test: Split, seed: int) -> list[Any]:

@@ -68,6 +68,9 @@ def test_every_other_command_runs(line: str, terminal: Terminal, built: dict[str
             "--set",
             "data.label=label",
         ]
+    if words[0] == "gate":
+        named = {"MODEL": built["model_path"], "DATA": str(terminal.home / "store" / built["data_sha256"])}
+        words = [named.get(word, word) for word in words]
     words = [str(ROOT / word) if word.startswith("configs/") else word for word in words]
     words = [str(tmp_path / word) if word == "drifted" else word for word in words]
     done = terminal.run(*words)

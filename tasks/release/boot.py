@@ -23,6 +23,7 @@ import numpy as np
 
 from bento.errors import ReleaseError
 from bento.predictor import Predictor
+from tasks.gate import judge_limit
 from tasks.release.package import Package
 
 log = logging.getLogger("retort.boot")
@@ -60,8 +61,9 @@ def check_boot(
             "refusals": _refusals(client),
         }
         p95_ms = _latency_p95_ms(client, golden)
-        limit = latency_p95_ms if latency_p95_ms is not None else float("inf")
-        checks["latency"] = "ok" if p95_ms <= limit else f"expected p95 <= {limit} ms over HTTP, got {p95_ms:.2f} ms"
+        if latency_p95_ms is not None:
+            verdict = judge_limit("latency_p95_ms", p95_ms, latency_p95_ms, "ms")
+            checks["latency"] = "ok" if verdict.outcome == "pass" else f"p95 over HTTP is {verdict.reason}"
     passed = all(found == "ok" for found in checks.values())
     return BootCheck(passed=passed, checks=checks, ready_s=ready_s, latency_ms_p95=p95_ms)
 

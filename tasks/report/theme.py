@@ -153,6 +153,8 @@ def in_gate_unit(gate: str, value: Any) -> str:
         return milliseconds(value)
     if gate.endswith("_mb") or "size" in gate:
         return f"{significant(value)} MB"
-    if any(word in gate for word in ("accuracy", "f1", "flip", "ece", "rate", "behaviour")):
+    if gate == "holdout_uses":
+        return f"{value:,.0f}"
+    if any(word in gate for word in ("accuracy", "f1", "flip", "superiority", "calibration", "unknown", "behaviour")):
         return points(value) if "_vs_" in gate or value < 0 else percent(value, 2)
     return significant(value)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of accuracy and macro-F1.
+"""Bootstrap intervals of accuracy, macro-F1 and means.
 
 Rows with the same truth and the same predictions are interchangeable, so resampling rows is drawing the counts of the
 distinct cells from a multinomial: thousands of resamples cost one matrix product.
@@ -22,6 +22,8 @@ Statistic = Callable[[Floats], Floats]
 """counts_BK of the cells -> one value a resample."""
 
 NUM_RESAMPLES = 2_000
+MAX_DRAWN = 2_000_000
+"""Rows that are drawn at a time, which bounds the memory."""
 
 
 def macro_f1(labels_N: Ints, predicted_N: Ints) -> float:
@@ -76,6 +78,23 @@ def macro_f1_difference(
     return _bca(lambda counts_BK: candidate(counts_BK) - reference(counts_BK), counts_K, rng, confidence, num_resamples)
 
 
+def mean_interval(
+    values_N: Floats, *, rng: np.random.Generator, confidence: float = 0.9, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
+    """Mean of one value a row with its BCa bootstrap interval; of paired differences, this is the paired interval.
+
+    At confidence 1 - 2 alpha each end is a one-sided bound at alpha. Raises: ValueError without rows.
+    """
+    values_N = np.asarray(values_N, dtype=np.float64)
+    if not len(values_N):
+        raise ValueError("expected at least one value to resample, got none; check that the split is not empty")
+    n, chunk = len(values_N), max(1, MAX_DRAWN // len(values_N))
+    sizes = [min(chunk, num_resamples - start) for start in range(0, num_resamples, chunk)]
+    resampled_B = np.concatenate([values_N[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
+    influence_N = values_N - values_N.mean()
+    return _bca_ends(float(values_N.mean()), resampled_B, _skew(influence_N, np.ones(n)), confidence)
+
+
 def _cells(*columns: Ints) -> tuple[Ints, Floats]:
     """The distinct rows of the columns, and how often each occurs."""
     cells_KJ, counts_K = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
@@ -109,18 +128,22 @@ def _one_hot(index_K: Ints, num_classes: int, weights_K: Any = None) -> Any:
 def _bca(
     statistic: Statistic, counts_K: Floats, rng: np.random.Generator, confidence: float, num_resamples: int
 ) -> Interval:
-    """Bias-corrected and accelerated interval. Source: Efron 1987, JASA 82:171."""
     n = int(counts_K.sum())
     observed = float(statistic(counts_K[None])[0])
     resampled_B = statistic(rng.multinomial(n, counts_K / n, size=num_resamples).astype(np.float64))
+    return _bca_ends(observed, resampled_B, _acceleration(statistic, counts_K), confidence)
+
+
+def _bca_ends(observed: float, resampled_B: Floats, acceleration: float, confidence: float) -> Interval:
+    """Bias-corrected and accelerated interval. Source: Efron 1987, JASA 82:171."""
+    num_resamples = len(resampled_B)
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     if np.ptp(resampled_B) == 0:
         return Interval(value=observed, low=observed, high=observed)
     below = (np.sum(resampled_B < observed) + np.sum(resampled_B <= observed)) / (2 * num_resamples)
     bias = ndtri(np.clip(below, 1 / num_resamples, 1 - 1 / num_resamples))
     shifted = bias + ndtri(tails)
-    levels = ndtr(bias + shifted / (1 - _acceleration(statistic, counts_K) * shifted))
-    low, high = np.quantile(resampled_B, levels)
+    low, high = np.quantile(resampled_B, ndtr(bias + shifted / (1 - acceleration * shifted)))
     return Interval(value=observed, low=float(low), high=float(high))
 
 
@@ -130,7 +153,11 @@ def _acceleration(statistic: Statistic, counts_K: Floats) -> float:
     if n < 2:
         return 0.0
     left_out_K = np.concatenate([statistic(counts_bK) for counts_bK in _leave_one_out(counts_K)])
-    influence_K = (counts_K @ left_out_K) / n - left_out_K
+    return _skew((counts_K @ left_out_K) / n - left_out_K, counts_K)
+
+
+def _skew(influence_K: Floats, counts_K: Floats) -> float:
+    """Efron's acceleration of the influences of the rows, each of which occurs `counts_K` times."""
     spread = float(counts_K @ influence_K**2)
     return float(counts_K @ influence_K**3) / (6 * spread**1.5) if spread > 0 else 0.0
 

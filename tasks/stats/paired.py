@@ -52,13 +52,17 @@ def tango_z(b: Any, c: Any, n: Any, difference: Any) -> Floats:
     Source: Tango 1998, Statistics in Medicine 17:891, equations 2 and 3.
     """
     b, c, n, D = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in (b, c, n, difference)))
+    score = b - c - n * D
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(score) < 1e-12, 0.0, score / np.sqrt(n * _null_variance(b, c, n, D)))
+
+
+def _null_variance(b: Any, c: Any, n: Any, D: Any) -> Any:
+    """Variance of one row's d under the likeliest shares at which the accuracies differ by `D`."""
     linear = -b - c + (2 * n - b + c) * D
     constant = -c * D * (1 - D)
     q = (np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0)) - linear) / (4 * n)
-    variance = np.maximum(n * (2 * q + D * (1 - D)), 0)
-    score = b - c - n * D
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.abs(score) < 1e-12, 0.0, score / np.sqrt(variance))
+    return np.maximum(2 * q + D * (1 - D), 0)
 
 
 def tango_p(b: Any, c: Any, n: Any, margin: Any) -> Floats:
@@ -94,11 +98,13 @@ def needed_n(
 ) -> int | None:
     """Rows with which the non-inferiority test would pass with `power`, were `difference` true; None if none would do.
 
-    The normal approximation, and at least the rows that perfect agreement needs to pass.
+    The normal approximation for a score test, whose variance under the null hypothesis is the greater one, so the
+    power is kept on few rows too; at least the rows that perfect agreement needs to pass.
     """
     if difference <= -margin:
         return None
     z_alpha, z_power = float(ndtri(1 - alpha)), float(ndtri(power))
-    variance = max(disagreement - difference**2, 0.0)
-    rows = (z_alpha + z_power) ** 2 * variance / (margin + difference) ** 2
-    return math.ceil(max(rows, z_alpha**2 * (1 - margin) / margin))
+    shares = (disagreement + difference) / 2, (disagreement - difference) / 2
+    null = float(_null_variance(*shares, 1.0, -margin))
+    spread = z_alpha * math.sqrt(null) + z_power * math.sqrt(max(disagreement - difference**2, 0.0))
+    return math.ceil(max((spread / (margin + difference)) ** 2, z_alpha**2 * (1 - margin) / margin))

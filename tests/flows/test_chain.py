@@ -8,7 +8,7 @@ import pytest
 
 from bento.errors import RetortError, UserError
 from bento.manifest import folder_size_bytes
-from flows.chain import make_candidate, stage_names
+from flows.chain import gate, make_candidate, stage_names
 from flows.config import Config
 from tasks.analysis import read_analysis
 from tasks.behaviour import read_behaviour
@@ -104,3 +104,34 @@ def test_a_class_or_column_that_the_data_does_not_have_stops_the_build_before_th
 
     with pytest.raises(UserError, match=expected):
         make_candidate(Config.model_validate(tree | sections), None, stage=stage)
+
+
+def test_a_slice_that_the_data_does_not_have_is_refused_before_any_training(tree: dict[str, Any]) -> None:
+    def only_data(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
+        assert name == "data"
+        return function
+
+    config = Config.model_validate(tree | {"gate": {"slices": [{"by": "chanel"}]}})
+    with pytest.raises(UserError, match=r"gate\.slices: the data has no column 'chanel'"):
+        make_candidate(config, None, stage=only_data)
+
+
+def test_the_gate_judges_all_that_is_asked_for_and_counts_its_look_at_the_rows(tree: dict[str, Any]) -> None:
+    asked = {
+        "slices": [{"by": "class", "min_rows": 5}, {"by": "length"}],
+        "brier": {"margin": 0.5},
+        "calibration_error": 0.5,
+        "unknown_words": 0.5,
+        "batch_shift": 0.5,
+    }
+    config = Config.model_validate(tree | {"gate": asked})
+    built = make_candidate(config, None, stage=lambda _name, function: function)
+    verdicts = {verdict.gate: verdict for verdict in gate(config, built, None).verdicts}
+    assert list(verdicts) == [
+        "accuracy_vs_teacher", "brier_vs_teacher", "accuracy_vs_teacher_by_class", "accuracy_vs_teacher_by_length",
+        "calibration_error", "unknown_words", "batch_shift", "holdout_uses",
+    ]  # fmt: skip
+    assert verdicts["accuracy_vs_teacher_by_class"].n == 12, "the rows of one colour"
+    assert verdicts["batch_shift"].observed > 0, "dynamic int8"
+    assert verdicts["holdout_uses"].observed >= 1
+    assert gate(config, built, None).verdicts[-1].observed == verdicts["holdout_uses"].observed

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import f1_score
 
-from tasks.stats.bootstrap import accuracy_interval, macro_f1, macro_f1_difference, macro_f1_interval
+from tasks.stats.bootstrap import accuracy_interval, macro_f1, macro_f1_difference, macro_f1_interval, mean_interval
 
 
 def answers(rng, n, num_classes, accuracy):
@@ -86,3 +86,26 @@ def test_5_000_rows_of_150_classes_take_seconds_at_most():
     start = time.process_time()
     macro_f1_interval(labels_N, predicted_N, rng=np.random.default_rng(0))
     assert time.process_time() - start < 4
+
+
+def test_the_interval_of_a_mean_equals_scipys_bca_bootstrap():
+    values_N = np.random.default_rng(0).lognormal(size=400)
+    found = mean_interval(values_N, rng=np.random.default_rng(1), num_resamples=20_000)
+    expected = bootstrap(
+        (values_N,), np.mean, confidence_level=0.9, n_resamples=20_000, rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert found.value == values_N.mean()
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+def test_the_upper_end_of_a_skewed_mean_covers_it_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = [mean_interval(rng.exponential(size=300), rng=rng, num_resamples=500).high >= 1 for _ in range(400)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_constant_has_no_width_and_no_rows_are_refused():
+    found = mean_interval(np.full(50, 0.25), rng=np.random.default_rng(0))
+    assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
+    with pytest.raises(ValueError, match="at least one value"):
+        mean_interval(np.empty(0), rng=np.random.default_rng(0))

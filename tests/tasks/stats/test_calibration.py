@@ -3,7 +3,14 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss
 
-from tasks.stats.calibration import brier_loss, calibration_error, fit_temperature
+from tasks.stats.bootstrap import mean_interval
+from tasks.stats.calibration import (
+    brier_loss,
+    brier_losses,
+    calibration_error,
+    calibration_error_interval,
+    fit_temperature,
+)
 
 
 def sharpened(rng, n, factor):
@@ -34,3 +41,48 @@ def test_brier_of_two_classes_is_twice_scikit_learns():
     positive_N, labels_N = rng.random(200), rng.integers(0, 2, 200)
     probabilities_NC = np.stack([1 - positive_N, positive_N], axis=1)
     assert brier_loss(probabilities_NC, labels_N) == pytest.approx(2 * brier_score_loss(labels_N, positive_N))
+
+
+def reference_error(probabilities_NC, labels_N, num_bins=15):
+    """Equation 3 of Guo 2017 bin by bin, as it is written there."""
+    confidence_N, predicted_N = probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1)
+    total = 0.0
+    for at in range(num_bins):
+        inside = (confidence_N > at / num_bins) & (confidence_N <= (at + 1) / num_bins)
+        if inside.any():
+            accuracy = (predicted_N[inside] == labels_N[inside]).mean()
+            total += inside.sum() / len(labels_N) * abs(accuracy - confidence_N[inside].mean())
+    return total
+
+
+def test_calibration_error_equals_the_equation_bin_by_bin():
+    logits_NC, labels_N = sharpened(np.random.default_rng(3), 700, 2.0)
+    probabilities_NC = softmax(logits_NC, axis=1)
+    assert calibration_error(probabilities_NC, labels_N) == pytest.approx(reference_error(probabilities_NC, labels_N))
+
+
+def test_the_upper_end_of_the_calibration_error_is_safe():
+    """The true error is that of a million rows; a share of 5 % may lie above the bound."""
+    rng = np.random.default_rng(0)
+    logits_NC, labels_N = sharpened(rng, 1_000_000, 1.5)
+    truth = calibration_error(softmax(logits_NC, axis=1), labels_N)
+    covered = []
+    for _ in range(100):
+        logits_NC, labels_N = sharpened(rng, 600, 1.5)
+        found = calibration_error_interval(softmax(logits_NC, axis=1), labels_N, rng=rng, num_resamples=200)
+        assert found.low <= found.high
+        covered.append(found.high >= truth)
+    assert np.mean(covered) >= 0.93
+
+
+def test_the_interval_of_brier_covers_its_true_value_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    logits_NC, labels_N = sharpened(rng, 500_000, 1.5)
+    truth = brier_loss(softmax(logits_NC, axis=1), labels_N)
+    covered = []
+    for _ in range(200):
+        logits_NC, labels_N = sharpened(rng, 400, 1.5)
+        losses_N = brier_losses(softmax(logits_NC, axis=1), labels_N)
+        found = mean_interval(losses_N, rng=rng, num_resamples=400)
+        covered.append(found.low <= truth <= found.high)
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.06)

@@ -1,56 +1,19 @@
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
+from scipy.stats import entropy
 
 from bento.errors import UserError
-from tasks.gate import GateConfig, MarginGate, judge, judge_behaviour, judge_limits
-from tasks.types import BehaviourResult, GateReport, Interval, Predictions, Scores
-
-NUM_CLASSES = 4
-
-
-def predictions(predicted_N, labels_N, ids=None):
-    n = len(labels_N)
-    return Predictions(
-        ids=ids or tuple(f"row-{row}" for row in range(n)),
-        probabilities_NC=np.eye(NUM_CLASSES, dtype=np.float32)[predicted_N],
-        labels_N=labels_N,
-        latency_ms_N=np.empty(0),
-    )
-
-
-def pair(n, *, candidate_only, reference_only, both_wrong=0):
-    """A candidate and a reference with exactly these counts, answers spread over the classes."""
-    labels_N = np.arange(n) % NUM_CLASSES
-    wrong_N = (labels_N + 1) % NUM_CLASSES
-    rows = np.arange(n)
-    candidate_wrong = (rows < reference_only + both_wrong) & (rows >= 0)
-    reference_wrong = (rows >= reference_only) & (rows < reference_only + both_wrong + candidate_only)
-    return (
-        predictions(np.where(candidate_wrong, wrong_N, labels_N), labels_N),
-        predictions(np.where(reference_wrong, wrong_N, labels_N), labels_N),
-    )
+from tasks.gate import GateConfig, MarginGate, judge, judge_limits
+from tasks.types import GateReport
+from tests.tasks.gate.answers import NUM_CLASSES, pair, predictions, scores
 
 
 def accuracy_verdict(candidate, reference, **config):
     return judge(candidate, reference, reference_name="teacher", config=GateConfig(**config))[0]
-
-
-def scores(**changes):
-    whole = Scores(
-        accuracy=Interval(value=0.92, low=0.91, high=0.93),
-        macro_f1=Interval(value=0.9, low=0.89, high=0.91),
-        num_rows=2_000,
-        size_bytes=17_000_000,
-        latency_ms_p50=0.4,
-        latency_ms_p95=0.7,
-        throughput_per_s=2_000.0,
-    )
-    return replace(whole, **changes)
 
 
 def test_the_yaml_of_the_design_is_accepted_with_whole_numbers():
@@ -170,34 +133,6 @@ def test_negative_flips_are_limited_even_when_gains_outweigh_them(flips, outcome
     assert (verdict.gate, verdict.outcome) == ("negative_flips_vs_champion", outcome)
 
 
-@pytest.mark.parametrize(
-    ("field", "limit", "outcome"),
-    [
-        ("latency_p95_ms", 0.7, "pass"),
-        ("latency_p95_ms", 0.69, "fail"),
-        ("latency_p50_ms", 0.3, "fail"),
-        ("size_mb", 17, "pass"),
-        ("size_mb", 16.9, "fail"),
-        ("min_accuracy", 0.9, "pass"),
-        ("min_accuracy", 0.915, "inconclusive"),
-        ("min_accuracy", 0.93, "fail"),
-    ],
-)
-def test_each_limit_decides(field, limit, outcome):
-    (verdict,) = judge_limits(scores(), GateConfig.model_validate({field: limit}))
-    assert (verdict.gate, verdict.outcome, verdict.limit) == (field, outcome, limit)
-
-
-def test_an_unmeasured_metric_fails():
-    missing = scores(latency_ms_p95=math.nan, accuracy=Interval(value=math.nan, low=math.nan, high=math.nan))
-    verdicts = judge_limits(missing, GateConfig(latency_p95_ms=5, min_accuracy=0.5))
-    assert [verdict.outcome for verdict in verdicts] == ["fail", "fail"]
-
-
-def test_nothing_is_asked_that_the_config_leaves_out():
-    assert judge_limits(scores(), GateConfig()) == []
-
-
 def test_the_worst_verdict_counts():
     candidate, reference = pair(3_000, candidate_only=30, reference_only=30)
     verdicts = judge(candidate, reference, reference_name="teacher", config=GateConfig())
@@ -216,38 +151,87 @@ def test_promotion_rates_of_planted_candidates(loss, least, most):
     assert least <= promoted / 1_000 <= most
 
 
-def behaviour_verdicts(failures, num_cases, kind="invariance", **limits):
-    result = BehaviourResult(
-        test="typos",
-        kind=kind,
-        num_cases=num_cases,
-        teacher_failures=0,
-        candidate_failures=failures,
-        only_candidate=failures,
+def one(gate, candidate, reference, **config):
+    found = judge(candidate, reference, reference_name="teacher", config=GateConfig(**config))
+    return next(verdict for verdict in found if verdict.gate == f"{gate}_vs_teacher")
+
+
+def softened(answers, temperature):
+    """The same answers with other probabilities."""
+    logits_NC = np.log(0.97 * answers.probabilities_NC + 0.01) / temperature
+    probabilities_NC = np.exp(logits_NC) / np.exp(logits_NC).sum(axis=1, keepdims=True)
+    return replace(answers, probabilities_NC=probabilities_NC.astype(np.float32))
+
+
+def test_brier_sees_probabilities_get_worse_where_all_answers_stay():
+    _, reference = pair(2_000, candidate_only=0, reference_only=0, both_wrong=100)
+    reference = softened(reference, 1.0)
+    rule = MarginGate(margin=0.02)
+    assert one("brier", reference, reference, brier=rule).outcome == "pass"
+    worse = one("brier", softened(reference, 3.0), reference, brier=rule)
+    assert (worse.outcome, worse.limit) == ("fail", 0.02)
+    assert worse.observed > 0.02
+    assert one("accuracy", softened(reference, 3.0), reference).observed == 0
+
+
+def test_brier_on_few_rows_is_inconclusive_and_says_how_many_would_do():
+    candidate, reference = pair(150, candidate_only=6, reference_only=6)
+    verdict = one("brier", candidate, reference, brier=MarginGate(margin=0.02))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.needed_n > 150
+
+
+@pytest.mark.parametrize(("temperature", "outcome"), [(1.0, "pass"), (4.0, "fail")])
+def test_kl_limits_how_far_the_probabilities_move(temperature, outcome):
+    reference = softened(pair(500, candidate_only=0, reference_only=0)[1], 1.0)
+    verdict = one("kl", softened(reference, temperature), reference, kl=0.05)
+    assert verdict.outcome == outcome
+
+
+def test_kl_is_that_of_scipy():
+    rng = np.random.default_rng(0)
+    labels_N = rng.integers(0, NUM_CLASSES, 300)
+    candidate, reference = (
+        replace(
+            predictions(labels_N, labels_N),
+            probabilities_NC=rng.dirichlet(np.ones(NUM_CLASSES), 300).astype(np.float32),
+        )
+        for _ in range(2)
     )
-    return judge_behaviour([result], GateConfig(behaviour=limits))
+    rows = zip(reference.probabilities_NC, candidate.probabilities_NC, strict=True)
+    expected = np.mean([entropy(*row) for row in rows])
+    assert one("kl", candidate, reference, kl=9.0).observed == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("candidate_only", "outcome"), [(60, "pass"), (32, "inconclusive"), (20, "fail")])
+def test_superiority_needs_more_than_chance(candidate_only, outcome):
+    verdict = one("superiority", *pair(1_000, candidate_only=candidate_only, reference_only=25), superiority=0.05)
+    assert (verdict.outcome, verdict.limit) == (outcome, 0.0)
+
+
+def test_parity_is_about_the_worst_row():
+    _, reference = pair(500, candidate_only=0, reference_only=0)
+    moved = reference.probabilities_NC.copy()
+    moved[7] = [0.004, 0.004, 0.004, 0.988]
+    candidate = replace(reference, probabilities_NC=moved)
+    assert one("parity", candidate, reference, parity=0.02).outcome == "pass"
+    verdict = one("parity", candidate, reference, parity=0.001)
+    assert (verdict.outcome, verdict.n) == ("fail", 500)
+    candidate.probabilities_NC[8] = np.nan
+    assert one("parity", candidate, reference, parity=0.02).outcome == "fail"
 
 
 @pytest.mark.parametrize(
-    ("failures", "num_cases", "outcome"),
-    [(5, 200, "pass"), (30, 200, "fail"), (19, 200, "inconclusive"), (0, 20, "inconclusive"), (0, 40, "pass")],
+    ("row", "told"), [([2.5, -1.0, 0.2, 0.1], "sums to 1.8"), ([0.9, 0.9, 0.1, 0.1], "sums to 2"), ([0.1] * 4, "0.4")]
 )
-def test_a_behavioural_test_passes_fails_or_has_too_few_cases(failures, num_cases, outcome):
-    (verdict,) = behaviour_verdicts(failures, num_cases, invariance=0.1)
-    assert (verdict.gate, verdict.outcome, verdict.n) == ("behaviour_typos", outcome, num_cases)
+def test_what_is_no_probability_is_refused(row, told):
+    candidate, reference = pair(300, candidate_only=5, reference_only=5)
+    candidate.probabilities_NC[3] = row
+    with pytest.raises(UserError, match=rf"1 of 300 rows that are none \(row 'row-3' .*{told}"):
+        accuracy_verdict(candidate, reference)
 
 
-def test_plain_texts_are_all_there_are_so_few_of_them_decide():
-    assert behaviour_verdicts(0, 3, "minimum_functionality", minimum_functionality=0.0)[0].outcome == "pass"
-    (verdict,) = behaviour_verdicts(1, 3, "minimum_functionality", minimum_functionality=0.0)
-    assert (verdict.outcome, verdict.reason) == ("fail", "1 of 3 cases failed, 0 by the teacher; limit 0.0%")
-
-
-def test_a_kind_without_a_single_case_is_not_passed():
-    (verdict,) = behaviour_verdicts(0, 0, invariance=0.1)
-    assert (verdict.gate, verdict.outcome) == ("behaviour_invariance", "inconclusive")
-
-
-def test_behaviour_without_a_limit_is_not_judged():
-    assert behaviour_verdicts(200, 200) == []
-    assert behaviour_verdicts(200, 200, "directional") == []
+def test_a_reference_whose_retired_classes_were_left_out_is_no_fault():
+    candidate, reference = pair(3_000, candidate_only=5, reference_only=5)
+    reference.probabilities_NC[3] *= 0.5
+    assert accuracy_verdict(candidate, reference).outcome == "pass"
