@@ -1,5 +1,6 @@
 """The benchmarks behind `retort bench`: every figure with the baseline that it was measured against in the same run."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from tasks.evaluate import Answer, interleaved, read_predictions, sample, throug
 from tasks.gate import GateConfig, MarginGate, judge
 from tasks.store import Step
 from tasks.types import Artifact
+
+log = logging.getLogger("retort.bench")
 
 NUM_REQUESTS = 1_000
 NUM_REFERENCE, NUM_WINDOW, NUM_COMPONENTS = 2_000, 1_000, 32
@@ -276,9 +279,14 @@ def bench_drift(chosen: Config) -> dict[str, Any]:
     return {"title": f"Drift tests, as {chosen.name} runs them", "rows": rows}
 
 
-def plain(_name: str, function: Callable[..., Step]) -> Callable[..., Step]:
-    """A stage outside of Prefect."""
-    return function
+def plain(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
+    """A stage outside of Prefect, which says that it begins."""
+
+    def run(*arguments: Any, **settings: Any) -> Step:
+        log.info("%s", name)
+        return function(*arguments, **settings)
+
+    return run
 
 
 def _paired(calls: Mapping[str, Callable[[str], Any]], texts: list[str]) -> dict[str, list[float]]:

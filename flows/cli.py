@@ -327,6 +327,7 @@ def bench(
     if len(given) > 1:
         raise UserError("bench: expected --training or --techniques, got both; run one after the other")
     chosen = load_config(config, overrides)
+    _show_progress()
     found = _without_prefect_noise(lambda: _benchmark(given[0] if given else what)(chosen))
     _print_json(found) if as_json else show_bench(found, console)
 
@@ -344,6 +345,16 @@ def _start_logging() -> None:
     configure()
     home().mkdir(parents=True, exist_ok=True)
     logging.getLogger("retort").setLevel(logging.INFO)
+
+
+def _show_progress() -> None:
+    """What our own loggers say, on stderr, for commands that train without Prefect."""
+    from rich.logging import RichHandler
+
+    logger = logging.getLogger("retort")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(RichHandler(console=errors, show_path=False, show_level=False))
 
 
 def _without_prefect_noise(call: Callable[[], Any]) -> Any:

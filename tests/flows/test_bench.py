@@ -64,6 +64,12 @@ def test_every_peer_is_measured_in_every_metric(found: dict[str, Any]) -> None:
         assert all(row["ratio"] > 0 for row in rows_of(found, metric))
 
 
+def test_a_stage_says_that_it_begins(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="retort.bench"):
+        assert bench.plain("teacher", lambda number: number + 1)(2) == 3
+    assert caplog.messages == ["teacher"]
+
+
 def test_the_int8_step_alone_and_the_teacher_have_their_rows(found: dict[str, Any]) -> None:
     (saved,) = rows_of(found, "int8 alone: folder saved")
     assert 0 < saved["value"] < 100
