@@ -7,7 +7,17 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from flows import bench_training as trainers
-from flows.bench_training import CUT, FULL, RETORT, Student, bench_training, make_students, take_turns, trainer_per_s
+from flows.bench_training import (
+    CUT,
+    FULL,
+    RETORT,
+    RETORT_FULL,
+    Student,
+    bench_training,
+    make_students,
+    take_turns,
+    trainer_per_s,
+)
 from flows.chain import prepare_data
 from flows.config import Config
 from tests.small import write_bert, write_colours
@@ -60,9 +70,11 @@ def test_a_block_has_the_same_rows_for_all(students: tuple[Student, Student]) ->
 
 def test_every_loop_is_measured_and_compared(chosen: Config, few_steps: None) -> None:
     found = bench_training(chosen)
-    assert {name: len(values) for name, values in found["blocks"].items()} == {RETORT: 2, FULL: 2, CUT: 2}
+    assert {name: len(values) for name, values in found["blocks"].items()} == dict.fromkeys(
+        (RETORT, FULL, CUT, RETORT_FULL), 2
+    )
     assert all(value > 0 for values in found["blocks"].values() for value in values)
-    full, cut = found["rows"]
+    full, cut, _ = found["rows"]
     assert full["against"].startswith(FULL)
     assert full["met"] is (full["ratio"] >= 2.5)
     assert (cut["target"], cut["met"]) == ("", None)
