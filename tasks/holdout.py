@@ -40,7 +40,15 @@ def note_use(split: Split, *, model_sha256: str, name: str | Path) -> int:
         with engine().begin() as connection:
             connection.execute(holdout_uses.insert().values(**row))
     except IntegrityError:
-        pass  # judged before
+        if not _is_noted(holdout, model_sha256):
+            raise
     count = sa.select(sa.func.count()).where(holdout_uses.c.holdout_sha256 == holdout)
     with engine().connect() as connection:
         return int(connection.execute(count).scalar_one())
+
+
+def _is_noted(holdout: str, model_sha256: str) -> bool:
+    """Whether these rows have decided about this model before."""
+    same = (holdout_uses.c.holdout_sha256 == holdout) & (holdout_uses.c.model_sha256 == model_sha256)
+    with engine().connect() as connection:
+        return connection.execute(sa.select(holdout_uses.c.at).where(same)).first() is not None

@@ -1,6 +1,7 @@
 """Small real things to train on: a three-layer BERT with random weights, and sentences that name a colour."""
 
 from pathlib import Path
+from typing import Any
 
 COLOURS = ("red", "green", "blue")
 NOUNS = ("car", "house", "lamp", "door", "book", "chair", "wall", "ship", "coat", "cup", "tree", "road")
@@ -33,3 +34,22 @@ def write_bert(folder: Path) -> Path:
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+LEARNS = {"epochs": 12, "batch_size": 4, "learning_rate": 3e-3, "patience": 12}
+"""What the small encoder needs to learn the colours."""
+
+
+def colours_build(folder: Path, **student: Any) -> dict[str, Any]:
+    """A whole config on the colours; `student` are more settings of its two-layer student."""
+    return {
+        "name": "colours",
+        "data": {"source": str(write_colours(folder / "rows")), "validation": 0.3},
+        "teacher": {"model": str(write_bert(folder / "bert")), "max_tokens": 16, **LEARNS},
+        "compress": [
+            {"kind": "prune_vocabulary", "common": 10},
+            {"kind": "distil", "layers": [0, 2], **LEARNS, **student},
+            {"kind": "export"},
+            {"kind": "quantize"},
+        ],
+    }

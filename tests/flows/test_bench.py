@@ -10,7 +10,7 @@ from flows import bench
 from flows.bench import Measured, bench_compress
 from flows.config import Config
 from flows.peers import Missing
-from tests.small import write_bert, write_colours
+from tests.small import colours_build
 
 OURS = Measured(
     name="candidate", version="", size_bytes=4_000_000, accuracy=0.9, latency_ms_p50=0.4, latency_ms_p95=0.8,
@@ -18,26 +18,12 @@ OURS = Measured(
 )  # fmt: skip
 EAGER = replace(OURS, name="PyTorch eager", version="2", size_bytes=40_000_000, latency_ms_p50=10.0)
 OPTIMUM = replace(OURS, name="optimum int8", version="0.1", size_bytes=24_000_000, latency_ms_p50=1.6)
-LEARNS = {"epochs": 12, "batch_size": 4, "learning_rate": 3e-3, "patience": 12}
 ABSENT = Missing(name="another tool", packages=("that-one",))
 
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    folder = tmp_path_factory.mktemp("bench")
-    return Config.model_validate(
-        {
-            "name": "colours",
-            "data": {"source": str(write_colours(folder / "rows")), "validation": 0.3},
-            "teacher": {"model": str(write_bert(folder / "bert")), "max_tokens": 16, **LEARNS},
-            "compress": [
-                {"kind": "prune_vocabulary", "common": 10},
-                {"kind": "distil", "layers": [0, 2], **LEARNS},
-                {"kind": "export"},
-                {"kind": "quantize"},
-            ],
-        }
-    )
+    return Config.model_validate(colours_build(tmp_path_factory.mktemp("bench")))
 
 
 @pytest.fixture(scope="module")

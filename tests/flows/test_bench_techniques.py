@@ -10,27 +10,12 @@ from flows import bench_techniques as techniques
 from flows.bench_techniques import bench_techniques
 from flows.cli import app
 from flows.config import Config
-from tests.small import write_bert, write_colours
-
-LEARNS = {"epochs": 12, "batch_size": 4, "learning_rate": 3e-3, "patience": 12}
+from tests.small import colours_build
 
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    folder = tmp_path_factory.mktemp("techniques")
-    return Config.model_validate(
-        {
-            "name": "colours",
-            "data": {"source": str(write_colours(folder / "rows")), "validation": 0.3},
-            "teacher": {"model": str(write_bert(folder / "bert")), "max_tokens": 16, **LEARNS},
-            "compress": [
-                {"kind": "prune_vocabulary", "common": 10},
-                {"kind": "distil", "layers": [0, 2], "intermediate_size": 32, **LEARNS},
-                {"kind": "export"},
-                {"kind": "quantize"},
-            ],
-        }
-    )
+    return Config.model_validate(colours_build(tmp_path_factory.mktemp("techniques"), intermediate_size=32))
 
 
 def test_every_technique_has_its_figure_and_target(chosen: Config) -> None:

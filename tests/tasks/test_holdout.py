@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from tasks.holdout import holdout_sha256, note_use
 from tasks.types import Split
@@ -15,6 +16,11 @@ def home(tmp_path, monkeypatch):
 
 def test_each_model_is_counted_once():
     assert [note_use(ROWS, model_sha256=model, name="m") for model in ("1", "2", "1", "3")] == [1, 2, 2, 3]
+
+
+def test_a_row_that_the_database_refuses_is_not_taken_for_one_that_is_there():
+    with pytest.raises(IntegrityError):
+        note_use(ROWS, model_sha256=None, name="m")  # type: ignore[arg-type]
 
 
 def test_other_rows_and_other_labels_are_another_holdout():
