@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from bento import settings
@@ -62,12 +63,17 @@ def _engine(url: str) -> sa.Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(url, connect_args={"timeout": 30})
+        engine = sa.create_engine(url, json_serializer=_json, connect_args={"timeout": 30})
         sa.event.listen(engine, "connect", _use_wal)
     else:
-        engine = sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, json_serializer=_json, pool_pre_ping=True)
     metadata.create_all(engine)
     return engine
+
+
+def _json(value: Any) -> str:
+    """Standard JSON, where a number that is not finite is null: PostgreSQL refuses Python's `NaN`."""
+    return orjson.dumps(value).decode()
 
 
 def _use_wal(connection: Any, _record: Any) -> None:

@@ -66,7 +66,9 @@ def _escape(text: str) -> str:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))  # noqa: T201
+    import orjson
+
+    print(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())  # noqa: T201
 
 
 @app.command()

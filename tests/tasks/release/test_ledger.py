@@ -1,9 +1,12 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
+import sqlalchemy as sa
 
+from bento.database import engine
 from tasks.release import ledger
 from tasks.release.ledger import Champion
 
@@ -100,3 +103,10 @@ def test_the_ledger_says_who_why_and_what_was_before() -> None:
     )
     newest = ledger.history("demo")[0]
     assert (newest["who"], newest["why"], newest["previous"], newest["evidence"]) == ("ada", "better", "1", {"z": 2.5})
+
+
+def test_evidence_that_is_not_finite_is_stored_as_standard_json() -> None:
+    ledger.record(version(1), action="bless", who="test", why="test", evidence={"limit": float("nan"), "n": 3})
+    with engine().connect() as connection:
+        stored = connection.execute(sa.text("SELECT evidence FROM ledger")).scalar_one()
+    assert json.loads(stored, parse_constant=pytest.fail) == {"limit": None, "n": 3}
