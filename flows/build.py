@@ -23,6 +23,7 @@ from tasks.behaviour import read_behaviour
 from tasks.data import read_split
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
+from tasks.report.card import CARD_FILE
 from tasks.types import GateReport
 
 log = logging.getLogger("retort")
@@ -72,19 +73,31 @@ def _record_and_release(
     tags = {"retort.flow_run_id": str(runtime.flow_run.id)}
     run_id = tracking.find_run(config.name, tags=tags)
     if run_id is None:
-        run_id = _log(config, built, report, tags | {"retort.why": why, "retort.candidate_sha256": built.model.sha256})
+        tags |= {"retort.why": why, "retort.candidate_sha256": built.model.sha256}
+        run_id = _log(config, built, report, result, tags)
     changes: dict[str, Any] = {"mlflow_run_id": run_id}
     if report.outcome == "pass":
         changes |= _release(config, built, report, champion, result | changes, why)
     else:
         changes["outcome"] = "blocked" if report.outcome == "fail" else "inconclusive"
-    final = result | changes
-    page, description = summaries.write_report(final, built), summaries.markdown(final, final["outcome"])
-    tracking.log_outcome(run_id, final["outcome"], description, page, summaries.tables(built))
+    _publish(built, result | changes)
     return changes
 
 
-def _log(config: Config, built: Built, report: GateReport, tags: Mapping[str, str]) -> str:
+def _publish(built: Built, result: Mapping[str, Any]) -> None:
+    """Report, model card and description as they now are, on the pages of the run and of the registered version."""
+    page, description = summaries.write_report(result, built), summaries.markdown(result, result["outcome"])
+    run_id = result["mlflow_run_id"]
+    files = (page, page.with_name(CARD_FILE), *summaries.tables(built))
+    tracking.log_outcome(run_id, result["outcome"], description, files)
+    if result["version"]:
+        tags = {"retort.outcome": result["outcome"], "retort.flow_run_id": str(runtime.flow_run.id)}
+        tracking.describe_version(
+            result["name"], result["version"], run_id=run_id, description=description, tags=tags
+        )  # fmt: skip
+
+
+def _log(config: Config, built: Built, report: GateReport, result: Mapping[str, Any], tags: Mapping[str, str]) -> str:
     """The build's MLflow run with everything up to the gate; its id."""
     with tracking.build_run(config.name, tags=tags, started_at=built.steps[0].started_at) as run_id:
         tracking.log_config(config.model_dump(mode="json"))
@@ -95,7 +108,9 @@ def _log(config: Config, built: Built, report: GateReport, tags: Mapping[str, st
         tracking.log_gate(report)
         analysis = read_analysis(built.analysis.path)
         tracking.log_evidence(analysis["calibration"], analysis["abstention"], read_behaviour(built.behaviour.path))
-        tracking.log_figures(summaries.figures(built))
+        details = dict(result) | summaries.read_details(built)
+        tracking.log_figures(summaries.figures(details))
+        tracking.log_tables(summaries.evaluation_tables(built, details))
         if built.found is not None:
             tracking.log_search(built.found)
     return run_id
@@ -105,10 +120,11 @@ def _release(
     config: Config, built: Built, report: GateReport, champion: Champion | None, result: Mapping[str, Any], why: str
 ) -> dict[str, Any]:
     """Register, package, boot-check and, if allowed, promote."""
-    entry, check = prepare_release(_candidate(config, built, report, result["mlflow_run_id"]))
+    card = summaries.write_card(dict(result) | {"outcome": "passed"}, built).read_text(encoding="utf-8")
+    entry, check = prepare_release(_candidate(config, built, report, result["mlflow_run_id"], card))
     if check is not None and not check.passed:
         return {"outcome": "blocked", "version": entry.version, "bento": entry.bento, "boot": check.evidence()}
-    answer = _approval(config, report, dict(result) | {"version": entry.version, "bento": entry.bento})
+    answer = _approval(config, built, report, dict(result) | {"version": entry.version, "bento": entry.bento})
     if answer is None:
         return {"outcome": "awaiting_approval", "version": entry.version, "bento": entry.bento}
     if not answer.approve:
@@ -128,7 +144,7 @@ def _release(
     return changes | (_identity(entry) if outcome == "promoted" else {})
 
 
-def _candidate(config: Config, built: Built, report: GateReport, run_id: str) -> Candidate:
+def _candidate(config: Config, built: Built, report: GateReport, run_id: str, card: str) -> Candidate:
     test = read_split(built.data.path, "test")
     key = json.dumps([built.model.sha256, built.data.sha256, config.gate.model_dump()], sort_keys=True)
     scores, teacher = built.scores["candidate"], built.scores["teacher"]
@@ -150,16 +166,19 @@ def _candidate(config: Config, built: Built, report: GateReport, run_id: str) ->
         golden=test.texts[:NUM_GOLDEN],
         latency_p95_ms=config.gate.latency_p95_ms,
         run_id=run_id,
+        card=card,
     )
 
 
-def _approval(config: Config, report: GateReport, result: Mapping[str, Any]) -> Approval | None:
-    """Who promotes: Retort itself, or a person by the form of the suspended run. None outside a deployment."""
+def _approval(config: Config, built: Built, report: GateReport, result: Mapping[str, Any]) -> Approval | None:
+    """Who promotes: Retort itself, or a person by the form of the suspended run, who finds the report where everybody
+    does. None outside a deployment."""
     if not _needs_person(config, report):
         return Approval(approve=True, approver="retort", comment="")
     if runtime.deployment.id is None:
         log.info("approval is needed: `retort promote %s VERSION` gives it", config.name)
         return None
+    _publish(built, dict(result) | {"outcome": "awaiting_approval"})
     form = Approval.with_initial_data(description=summaries.markdown(result, "promote it?"), approve=False)
     answer: Approval = suspend_flow_run(
         wait_for_input=form, timeout=int(config.release.timeout_hours * 3600), key="approval"

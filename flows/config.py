@@ -18,6 +18,7 @@ from tasks.data import DataConfig
 from tasks.data.labelled import Columns
 from tasks.gate import GateConfig
 from tasks.monitor.config import MonitorConfig
+from tasks.report.card import CardConfig
 from tasks.search.space import SearchConfig
 from tasks.train import TeacherConfig
 from tasks.types import Section
@@ -87,6 +88,8 @@ class Config(Section):
     """How it is served."""
     monitor: MonitorConfig = MonitorConfig()
     """How its traffic is watched."""
+    card: CardConfig = CardConfig()
+    """What its model card says that no measurement can."""
     release: ReleaseConfig = ReleaseConfig()
     """How it is promoted."""
 

@@ -34,6 +34,8 @@ class Candidate:
     """Sentences that the started Bento must answer as evaluated."""
     latency_p95_ms: float | None
     run_id: str
+    card: str
+    """The model card, Markdown."""
 
 
 @task(name="register", task_run_name="register", cache_policy=NO_CACHE)
@@ -55,9 +57,11 @@ def register(candidate: Candidate) -> tracking.Version:
 
 
 @task(name="package", task_run_name="package", cache_policy=NO_CACHE)
-def package(name: str, model: Artifact) -> Package:
+def package(candidate: Candidate) -> Package:
     """The Bento of this model."""
-    return build_bento(name, model.path, sha256=model.sha256)
+    return build_bento(
+        candidate.name, candidate.model.path, sha256=candidate.model.sha256, card=candidate.card
+    )  # fmt: skip
 
 
 @task(name="boot_check", task_run_name="boot_check", cache_policy=NO_CACHE)
@@ -80,7 +84,7 @@ def boot_check(candidate: Candidate, built: Package, entry: Champion) -> BootChe
 def prepare_release(candidate: Candidate) -> tuple[Champion, BootCheck | None]:
     """Register, package and boot-check; the entry that could be promoted. The check is None when it passed earlier."""
     version = register(candidate)
-    built = package(candidate.name, candidate.model)
+    built = package(candidate)
     tracking.tag_version(candidate.name, version.version, {"retort.bento": built.bento})
     entry = Champion(
         name=candidate.name,

@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,9 +16,11 @@ import numpy as np
 from bento import settings
 from bento.manifest import ONNX_FILE, file_sha256
 from tasks.analysis import read_analysis
+from tasks.analysis.flips import confusion_counts
 from tasks.behaviour import read_behaviour, read_shown_failures
 from tasks.data import read_labels, read_report
 from tasks.evaluate import read_predictions
+from tasks.stats.calibration import reliability_curve
 from tasks.types import GateReport, Scores, Verdict
 
 if TYPE_CHECKING:
@@ -61,9 +64,20 @@ def summarise(
         "behaviour": [asdict(result) for result in read_behaviour(built.behaviour.path)],
         "data": read_report(built.data.path),
         "environment": _environment(),
+        "card": _card(config),
         "command": command,
         "config_yaml": _yaml(config),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _card(config: "Config") -> dict[str, Any]:
+    """The config's section, and the hub's names of data and teacher where they come from there."""
+    model = config.teacher.model
+    is_hub_model = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
+    return config.card.model_dump(mode="json") | {
+        "dataset": config.data.source if config.data.kind == "hub" else None,
+        "base_model": model if is_hub_model else None,
     }
 
 
@@ -93,17 +107,39 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 
 def write_report(summary: Mapping[str, Any], built: "Built") -> Path:
-    """The HTML report, the picture, the summary and every table in `RETORT_HOME/reports/NAME-DIGEST/`."""
+    """HTML report, model card, picture, summary and every table in `RETORT_HOME/reports/NAME-DIGEST/`."""
     from tasks.report.build import picture, write_build_report
+    from tasks.report.card import write_model_card
 
-    folder = settings.home() / "reports" / f"{summary['name']}-{summary['model_sha256'][:16]}"
+    folder = _report_folder(summary)
     folder.mkdir(parents=True, exist_ok=True)
-    details = dict(summary) | _details(built)
+    details = dict(summary) | read_details(built)
     (folder / "summary.json").write_text(json.dumps(dict(summary), indent=1), encoding="utf-8")
     for table in tables(built):
         shutil.copyfile(table, folder / table.name)
     picture(details, folder / "picture.png")
+    write_model_card(details, folder)
     return write_build_report(details, folder)
+
+
+def write_card(summary: Mapping[str, Any], built: "Built") -> Path:
+    """The model card alone, for the package."""
+    from tasks.report.card import write_model_card
+
+    return write_model_card(dict(summary) | read_details(built), _report_folder(summary))
+
+
+def _report_folder(summary: Mapping[str, Any]) -> Path:
+    return settings.home() / "reports" / f"{summary['name']}-{summary['model_sha256'][:16]}"
+
+
+def evaluation_tables(built: "Built", details: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """What MLflow shows and compares as tables: scores by class, every error, every flip."""
+    import pandas as pd
+
+    paths = [built.analysis.path / f"{name}.csv" for name in ("errors", "flips")]
+    read = {path.stem: pd.read_csv(path, keep_default_na=False).to_dict("records") for path in paths}
+    return {"per_class": details["per_class"], **read}
 
 
 def tables(built: "Built") -> list[Path]:
@@ -111,19 +147,21 @@ def tables(built: "Built") -> list[Path]:
     return sorted(path for artifact in (built.behaviour, built.analysis) for path in artifact.path.glob("*.csv"))
 
 
-def figures(built: "Built") -> dict[str, Any]:
-    """Figures for MLflow by file name."""
-    from tasks.report.figures import confusion_figure, reliability_figure
+def figures(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures for MLflow by file name, of a summary with its details."""
+    from tasks.report.charts import latency_figure, marks_of, tradeoff_figure
+    from tasks.report.figures import class_figure, confusion_figure, reliability_figure
 
-    candidate = read_predictions(built.evaluation.path, built.chain[-1])
-    labels = read_labels(built.data.path)
     return {
-        "confusion.png": confusion_figure(candidate, labels),
-        "reliability.png": reliability_figure(candidate),
+        "accuracy_latency.png": tradeoff_figure(marks_of(details)),
+        "latency.png": latency_figure(details["latency_ms"]),
+        "f1_by_class.png": class_figure(details["per_class"]),
+        "confusion.png": confusion_figure(details["confusion"]["counts"], details["confusion"]["labels"]),
+        "reliability.png": reliability_figure(details["reliability"]),
     }
 
 
-def _details(built: "Built") -> dict[str, Any]:
+def read_details(built: "Built") -> dict[str, Any]:
     """Per-class scores, latencies and the tables' beginnings, which the report shows and the JSON does not."""
     from sklearn.metrics import f1_score
 
@@ -139,14 +177,19 @@ def _details(built: "Built") -> dict[str, Any]:
         np.bincount(candidate.labels_N, minlength=len(labels)),
         strict=True,
     )
+    shown = {"teacher": teacher, "candidate": candidate}
     return {
+        "confusion": {"labels": list(labels), "counts": confusion_counts(candidate, len(labels)).tolist()},
+        "reliability": {
+            name: reliability_curve(found.probabilities_NC, found.labels_N) for name, found in shown.items()
+        },
         "per_class": [
             {"label": label, "f1_teacher": float(before), "f1_candidate": float(after), "support": int(support)}
             for label, before, after, support in per_class
         ],
         "analysis": read_analysis(built.analysis.path),
         "behaviour_failures": read_shown_failures(built.behaviour.path),
-        "latency_ms": {"teacher": teacher.latency_ms_N.tolist(), "candidate": candidate.latency_ms_N.tolist()},
+        "latency_ms": {name: found.latency_ms_N.tolist() for name, found in shown.items()},
     }
 
 

@@ -36,8 +36,11 @@ class Package:
     """The model folder inside it."""
 
 
-def build_bento(name: str, model: Path, *, sha256: str) -> Package:
-    """Build, or find again, the Bento of one model folder. Raises: ReleaseError when it holds another model."""
+def build_bento(name: str, model: Path, *, sha256: str, card: str) -> Package:
+    """Build, or find again, the Bento of one model folder; `card`, Markdown, is its description.
+
+    Raises: ReleaseError when it holds another model.
+    """
     import bentoml
     from bentoml.exceptions import NotFound
 
@@ -52,7 +55,7 @@ def build_bento(name: str, model: Path, *, sha256: str) -> Package:
         log.info("building %s", tag)
     with tempfile.TemporaryDirectory(prefix="retort-bento-") as context:
         _fill(Path(context), model)
-        built = _package(_build(tag, Path(context), sha256))
+        built = _package(_build(tag, Path(context), sha256, card))
     if folder_sha256(built.model_path) != sha256:
         raise ReleaseError(f"the Bento {tag} does not hold the model {sha256}; delete it with `bentoml delete {tag}`")
     return built
@@ -65,7 +68,7 @@ def _fill(context: Path, model: Path) -> None:
     shutil.copytree(model, context / "model")
 
 
-def _build(tag: str, context: Path, sha256: str) -> "object":
+def _build(tag: str, context: Path, sha256: str, card: str) -> "object":
     import bentoml
 
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
@@ -76,6 +79,7 @@ def _build(tag: str, context: Path, sha256: str) -> "object":
         version=version,
         build_ctx=str(context),
         include=["bento/**", "model/**"],
+        description=card,
         labels={"model_sha256": sha256},
         python={"packages": pinned_requirements(RUNTIME_PACKAGES), "lock_packages": False},
     )

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import logging
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ MODEL_DESCRIPTION = (
     "Text classifier built, gated and registered by Retort. `champion` serves; `challenger` passed its gate last."
 )
 PAIR_COLUMNS = ("text", "text_pair")
+REPORT_FOLDER = "report"
+LINKED = {"report": ("report", "report.html"), "model card": ("model_card", "README.md")}
+"""Title of a link -> the tag of the same and the file in `REPORT_FOLDER`."""
 MODEL_FILE = Path(__file__).with_name("mlflow_model.py")
 
 
@@ -107,7 +112,7 @@ def log_data(folder: Path, sha256: str) -> None:
                 frame, source=str(folder / f"{split}.parquet"), name=split, targets="label"
             )
         mlflow.log_input(dataset, context=split)
-        mlflow.log_metric(f"num_rows_{split}", len(frame))
+        mlflow.log_metric(f"num_rows/{split}", len(frame))
     mlflow.set_tag("retort.data_sha256", sha256)
     mlflow.log_artifact(str(folder / "report.json"), "data")
 
@@ -130,17 +135,32 @@ def log_stage(step: Step) -> None:
 
 
 def log_scores(scores: Mapping[str, Scores]) -> None:
-    """`candidate_accuracy`, `teacher_latency_ms_p50`, ...: the same names in every run, so that runs compare."""
+    """`accuracy/candidate`, `accuracy/teacher`, `latency_ms_p50/candidate`, ...: measure and unit before the slash.
+
+    MLflow puts what stands before a slash into one section, so the models stand side by side in a run, and runs
+    compare by the same names.
+    """
     for name in ("teacher", "candidate", "floor"):
-        values = scores[name]
-        metrics = {
-            key: value for key, value in asdict(values).items() if isinstance(value, int | float) and value == value
+        for key, value in _row(scores[name]).items():
+            if value == value:
+                mlflow.log_metric(f"{key}/{name}", float(value))
+    teacher, candidate = scores["teacher"], scores["candidate"]
+    mlflow.log_metrics(
+        {
+            "against_teacher/accuracy_points": 100 * (candidate.accuracy.value - teacher.accuracy.value),
+            "against_teacher/times_smaller": teacher.size_bytes / candidate.size_bytes,
+            "against_teacher/times_faster_p50": teacher.latency_ms_p50 / candidate.latency_ms_p50,
         }
-        metrics |= {"accuracy": values.accuracy.value, "macro_f1": values.macro_f1.value}
-        metrics |= {"accuracy_low": values.accuracy.low, "accuracy_high": values.accuracy.high}
-        mlflow.log_metrics({f"{name}_{key}": float(value) for key, value in metrics.items()})
-    rows = [{"model": name} | _row(values) for name, values in scores.items()]
-    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "scores.json")
+    )
+    log_tables({"scores": [{"model": name} | _row(values) for name, values in scores.items()]})
+
+
+def log_tables(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Rows by name as `NAME.json`, which the run's evaluation page shows and compares across runs; an empty one is
+    left out."""
+    for name, rows in tables.items():
+        if rows:
+            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"{name}.json")
 
 
 def _row(scores: Scores) -> dict[str, Any]:
@@ -152,28 +172,31 @@ def _row(scores: Scores) -> dict[str, Any]:
 
 
 def log_gate(report: GateReport) -> None:
-    """The verdicts as a table and the outcome as a tag."""
+    """The verdicts as a table, what they observed as metrics, and the outcome as a tag."""
     mlflow.set_tag("retort.gate", report.outcome)
-    rows = [asdict(verdict) | {"interval": str(verdict.interval)} for verdict in report.verdicts]
-    if rows:
-        mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "gate.json")
+    observed = {f"gate/{_metric_name(verdict.gate)}": verdict.observed for verdict in report.verdicts}
+    mlflow.log_metrics({name: float(value) for name, value in observed.items() if math.isfinite(value)})
+    log_tables({"gate": [asdict(verdict) | {"interval": str(verdict.interval)} for verdict in report.verdicts]})
+
+
+def _metric_name(text: str) -> str:
+    """With the characters alone that MLflow takes."""
+    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII)
 
 
 def log_evidence(calibration: Mapping[str, float], abstention: Mapping[str, Any] | None,
                  behaviour: Sequence[BehaviourResult]) -> None:  # fmt: skip
     """Calibration, abstention and behavioural tests as metrics, and the tests as a table."""
-    metrics = {f"candidate_{key}": float(value) for key, value in calibration.items()}
+    metrics = {f"calibration/{key}": float(value) for key, value in calibration.items()}
     shares = {key: found["value"] for key, found in (abstention or {}).items() if isinstance(found, Mapping)}
-    metrics |= {f"candidate_{key}": float(value) for key, value in shares.items()}
+    metrics |= {f"abstention/{key}": float(value) for key, value in shares.items()}
     for result in behaviour:
         if result.num_cases:
-            name = result.test.replace(" ", "_")
-            metrics[f"candidate_failures_{name}"] = result.candidate_failures / result.num_cases
-            metrics[f"teacher_failures_{name}"] = result.teacher_failures / result.num_cases
+            section = f"failure_share_{_metric_name(result.test)}"
+            metrics[f"{section}/candidate"] = result.candidate_failures / result.num_cases
+            metrics[f"{section}/teacher"] = result.teacher_failures / result.num_cases
     mlflow.log_metrics(metrics)
-    rows = [asdict(result) for result in behaviour]
-    if rows:
-        mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "behaviour.json")
+    log_tables({"behaviour": [asdict(result) for result in behaviour]})
 
 
 def log_search(found: Found) -> None:
@@ -185,18 +208,34 @@ def log_search(found: Found) -> None:
         | {key: value for key, value in asdict(trial).items() if key not in ("number", "state", "point")}
         for trial in found.trials
     ]
-    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "search.json")
+    log_tables({"search": rows})
     mlflow.log_text(found.words, "search.txt")
 
 
-def log_outcome(run_id: str, outcome: str, description: str, report: Path, tables: Sequence[Path] = ()) -> None:
-    """How a build that was logged before ended: a tag, the description (Markdown) on its page, and the HTML report
-    beside the CSV files that it links to."""
+def log_outcome(run_id: str, outcome: str, description: str, files: Sequence[Path]) -> None:
+    """How a build that was logged before ended: a tag, the description (Markdown) on its page, and `files`: report,
+    model card, and the CSV files that the report links to."""
     client = MlflowClient()
     client.set_tag(run_id, "retort.outcome", outcome)
-    client.set_tag(run_id, MLFLOW_RUN_NOTE, description)
-    for path in (report, *tables):
-        client.log_artifact(run_id, str(path), "report")
+    client.set_tag(run_id, MLFLOW_RUN_NOTE, f"{description}\n\n{_links(client, run_id)}")
+    for path in files:
+        client.log_artifact(run_id, str(path), REPORT_FOLDER)
+
+
+def describe_version(name: str, version: str, *, run_id: str, description: str, tags: Mapping[str, str]) -> None:
+    """The story on the registered version's page: description (Markdown), links to its report, card and run, tags."""
+    _connect()
+    client = MlflowClient()
+    client.update_model_version(name, version, description=f"{description}\n\n{_links(client, run_id)}")
+    files = {f"retort.{key}": f"runs:/{run_id}/{REPORT_FOLDER}/{file}" for key, file in LINKED.values()}
+    tag_version(name, version, files | dict(tags))
+
+
+def _links(client: MlflowClient, run_id: str) -> str:
+    """Markdown links within MLflow's UI, wherever it is served."""
+    run = f"#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+    links = [f"[{title}]({run}/artifacts/{REPORT_FOLDER}/{file})" for title, (_, file) in LINKED.items()]
+    return " · ".join([*links, f"[run]({run})"])
 
 
 def log_figures(figures: Mapping[str, Any]) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from tasks.report import charts
 from tasks.report.behaviour import behaviour_view
 from tasks.report.calibration import calibration_view
-from tasks.report.details import class_views, data_view, lineage_views, stage_views
+from tasks.report.details import class_views, data_view, lineage_chain, lineage_views, stage_views
 from tasks.report.errors import errors_view
+from tasks.report.figures import class_figure, confusion_figure, confusion_words
+from tasks.report.findings import findings_view
 from tasks.report.page import write_page
 from tasks.report.search import search_view, step_notes
 from tasks.report.theme import (
@@ -36,6 +36,21 @@ from tasks.report.theme import (
 
 REPORT_FILE = "report.html"
 COLUMNS = ("teacher", "candidate", "floor")
+CONTENTS = (
+    ("result", "Result", ("rows",)),
+    ("gate", "Gate", ("gates",)),
+    ("classes", "Errors", ("classes", "errors")),
+    ("behaviour", "Behaviour", ("behaviour",)),
+    ("calibration", "Calibration", ("calibration",)),
+    ("steps", "Compression", ("steps",)),
+    ("search", "Search", ("search",)),
+    ("data", "Data", ("data",)),
+    ("lineage", "Lineage", ("lineage",)),
+    ("again", "Reproduce", ("command", "config_yaml", "environment")),
+)
+"""Anchor of each section, its word in the contents, and the parts of the view that it shows."""
+PLAIN = ("command", "config_yaml", "model_path", "model_sha256", "data_sha256", "bento", "mlflow_run_id")
+"""Keys of the summary that are shown as they are."""
 WHISKER_WIDTH = 144
 WHISKER_MARGIN = 10
 
@@ -58,11 +73,15 @@ def picture(summary: Mapping[str, Any], out: Path) -> Path:
 
 def _view(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows, as finished text."""
+    view = _sections(summary)
+    return view | {"contents": [(key, title) for key, title, needs in CONTENTS if any(view[name] for name in needs)]}
+
+
+def _sections(summary: Mapping[str, Any]) -> dict[str, Any]:
     scores = summary.get("scores", {})
     tone, word, text = OUTCOMES.get(str(summary.get("outcome")), ("unsure", str(summary.get("outcome", "unknown")), ""))
     classes, more_classes = class_views(summary.get("per_class") or ())
     stages, total_seconds = stage_views(summary.get("stages") or ())
-    columns = [name for name in COLUMNS if name in scores]
     return {
         "name": summary.get("name", "model"),
         "version": summary.get("version"),
@@ -70,25 +89,26 @@ def _view(summary: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": {"tone": tone, "word": word, "text": text},
         "reasons": _reasons(summary),
         "tiles": _tiles(scores),
-        "columns": columns,
-        "rows": _result_rows(scores, columns),
-        "num_rows": _count(scores.get("candidate", {}).get("num_rows")),
+        **result_view(scores),
         "charts": _charts(summary),
-        "gates": [_gate_view(verdict) for verdict in summary.get("verdicts") or ()],
+        "gates": [gate_view(verdict) for verdict in summary.get("verdicts") or ()],
         "steps": _step_views(summary),
         "notes": step_notes(summary),
         "search": search_view(summary.get("search")),
+        "findings": findings_view(summary),
+        "class_charts": _class_charts(summary),
         "classes": classes,
         "more_classes": more_classes,
         "errors": errors_view(summary.get("analysis") or {}),
         "behaviour": behaviour_view(summary),
-        "calibration": calibration_view(summary.get("analysis") or {}),
+        "calibration": calibration_view(summary),
         "data": data_view(summary.get("data") or {}),
         "stages": stages,
         "total_seconds": total_seconds,
         "lineage": lineage_views(summary.get("lineage") or ()),
+        "chain": lineage_chain(summary),
         "environment": list((summary.get("environment") or {}).items()),
-    } | {key: summary.get(key) for key in ("command", "config_yaml", "model_path", "model_sha256", "bento")}
+    } | {key: summary.get(key) for key in PLAIN}
 
 
 def _reasons(summary: Mapping[str, Any]) -> list[str]:
@@ -125,6 +145,16 @@ def _tiles(scores: Mapping[str, Any]) -> list[dict[str, str]]:
         label = "sentences a second in batches of 32"
         tiles.append({"value": significant(candidate["throughput_per_s"]), "label": label})
     return tiles
+
+
+def result_view(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """`columns`, `rows` and `num_rows` of the table of results."""
+    columns = [name for name in COLUMNS if name in scores]
+    return {
+        "columns": columns,
+        "rows": _result_rows(scores, columns),
+        "num_rows": _count(scores.get("candidate", {}).get("num_rows")),
+    }
 
 
 def _result_rows(scores: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -164,22 +194,37 @@ def _ratio_row(
 
 
 def _charts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Inline drawings; Markup, because they are ours and their texts are escaped by the drawing library."""
+    """Accuracy against latency and size, and the distribution of the latencies."""
     found = []
     marks = charts.marks_of(summary)
     if marks:
-        drawing = Markup(charts.svg(charts.tradeoff_figure(marks), "tradeoff"))  # noqa: S704
-        caption = "Up and left is better. The area of a disc is the size of the model."
-        found.append({"svg": drawing, "caption": caption})
+        caption = "Up and left is better; the area of a disc is the size of the model. The line joins the Pareto front: models that no other beats in both."  # noqa: E501
+        found.append({"svg": charts.inline(charts.tradeoff_figure(marks), "tradeoff"), "caption": caption})
     latency_ms = {name: values for name, values in (summary.get("latency_ms") or {}).items() if len(values)}
     if latency_ms:
-        drawing = Markup(charts.svg(charts.latency_figure(latency_ms), "latency"))  # noqa: S704
         caption = "How many of the timed sentences were answered within a time, one at a time."
-        found.append({"svg": drawing, "caption": caption})
+        found.append({"svg": charts.inline(charts.latency_figure(latency_ms), "latency"), "caption": caption})
     return found
 
 
-def _gate_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def _class_charts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """F1 of all classes against the teacher's, and the confusion matrix."""
+    found = []
+    per_class = [row for row in summary.get("per_class") or () if is_number(row.get("f1_teacher"))]
+    if per_class:
+        caption = (
+            "A dot a class, larger with more rows. Below the line, in red, the candidate is worse than its teacher."
+        )
+        found.append({"svg": charts.inline(class_figure(per_class), "classes"), "caption": caption, "wide": False})
+    confusion = summary.get("confusion")
+    if confusion:
+        drawing = charts.inline(confusion_figure(confusion["counts"], confusion["labels"]), "confusion")
+        found.append({"svg": drawing, "caption": confusion_words(len(confusion["labels"])), "wide": True})
+    return found
+
+
+def gate_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """One verdict as finished text, and the positions of its whisker."""
     gate, outcome = str(verdict.get("gate")), str(verdict.get("outcome"))
     bounds = verdict.get("interval")
     interval = f"{in_gate_unit(gate, bounds[0])} to {in_gate_unit(gate, bounds[1])}" if bounds else ""

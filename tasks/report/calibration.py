@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 import matplotlib
-from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from tasks.report import charts
+from tasks.report.figures import reliability_figure
 from tasks.report.theme import LIGHT, MISSING, percent, significant
 
 SHARES = (
@@ -26,20 +26,23 @@ LOSSES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 
 
-def calibration_view(analysis: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Figures, coverage-risk curve and the chosen threshold; None where nothing was analysed."""
+def calibration_view(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Figures, reliability and coverage-risk curves and the chosen threshold; None where nothing was analysed."""
+    analysis = summary.get("analysis") or {}
     found = analysis.get("calibration")
     if not found:
         return None
     rule = analysis.get("abstention")
     curve = (analysis.get("tables") or {}).get("coverage") or []
+    reliability = summary.get("reliability")
     return {
         "temperature": significant(found["temperature"]),
         "rows": [
             {"label": label, "before": show(found[f"{key}_before"]), "after": show(found[key])}
             for key, label, show in LOSSES
         ],
-        "chart": Markup(charts.svg(coverage_figure(curve, rule), "coverage")) if curve else None,  # noqa: S704
+        "reliability": charts.inline(reliability_figure(reliability), "reliability") if reliability else None,
+        "chart": charts.inline(coverage_figure(curve, rule), "coverage") if curve else None,
         "threshold": significant(rule["threshold"]) if rule else None,
         "labels": ", ".join(rule["labels"]) if rule else "",
         "shares": [{"label": label, **_share(rule[key])} for key, label in SHARES if rule[key]] if rule else [],

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -119,8 +120,19 @@ def tradeoff_figure(marks: Sequence[Mark]) -> Figure:
     return figure
 
 
+def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
+    """The models that no other beats in both accuracy and latency, fastest first."""
+    front: list[Mark] = []
+    for mark in sorted(marks, key=lambda mark: (mark.latency_ms, -mark.accuracy)):
+        if not front or mark.accuracy > front[-1].accuracy:
+            front.append(mark)
+    return front
+
+
 def draw_tradeoff(axes: Axes, marks: Sequence[Mark]) -> None:
     """The chart of `tradeoff_figure` into given axes."""
+    front = pareto_front(marks)
+    axes.plot([mark.latency_ms for mark in front], [mark.accuracy for mark in front], color=LIGHT["step"], linewidth=1)
     largest = max((mark.size_bytes for mark in marks), default=1.0) or 1.0
     areas = [max(SMALLEST_AREA_PT2, LARGEST_AREA_PT2 * mark.size_bytes / largest) for mark in marks]
     for mark, area in zip(marks, areas, strict=True):
@@ -241,7 +253,7 @@ def latency_figure(latency_ms: Mapping[str, Sequence[float]]) -> Figure:
         axes.set_xticks(_log_ticks([value for values in latency_ms.values() for value in values]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_ylim(0, 1.02)
-        axes.margins(x=0.28)
+        figure.legend(loc="outside upper left", frameon=False, fontsize=9)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.0f} %"))
         axes.grid(True)
         axes.set_xlabel("latency of one sentence, ms (log)")
@@ -254,14 +266,10 @@ def _draw_distribution(axes: Axes, name: str, sorted_ms: Any) -> None:
     if len(sorted_ms) > MOST_POINTS:
         sorted_ms = np.quantile(sorted_ms, np.linspace(0, 1, MOST_POINTS))
     share = np.arange(1, len(sorted_ms) + 1) / len(sorted_ms)
-    axes.step(sorted_ms, share, where="post", color=colour, linewidth=1.8)
-    for quantile in (0.5, 0.95):
-        at = float(np.quantile(sorted_ms, quantile))
-        axes.plot(at, quantile, "o", color=colour, markersize=4.5)
-        axes.annotate(
-            f"{name + ' ' if quantile == 0.5 else ''}p{quantile * 100:.0f} {milliseconds(at)}",
-            (at, quantile), xytext=(6, -11), textcoords="offset points", color=colour, fontsize=8.5,
-        )  # fmt: skip
+    p50, p95 = (float(value) for value in np.quantile(sorted_ms, (0.5, 0.95)))
+    label = f"{name}: p50 {milliseconds(p50)}, p95 {milliseconds(p95)}"
+    axes.step(sorted_ms, share, where="post", color=colour, linewidth=1.8, label=label)
+    axes.plot((p50, p95), (0.5, 0.95), "o", color=colour, markersize=4.5)
 
 
 def picture_figure(summary: Mapping[str, Any]) -> Figure:
@@ -311,6 +319,11 @@ def _draw_bars(axes: Axes, summary: Mapping[str, Any], key: str, title: str, sho
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0)
+
+
+def inline(figure: Figure, prefix: str) -> Markup:
+    """The drawing as `svg` writes it, safe to put into a page: its texts are escaped by the drawing library."""
+    return Markup(svg(figure, prefix))  # noqa: S704
 
 
 def svg(figure: Figure, prefix: str) -> str:

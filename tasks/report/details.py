@@ -64,6 +64,27 @@ def lineage_views(lineage: Sequence[Mapping[str, Any]]) -> Views:
     ]
 
 
+def lineage_chain(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """From the sources to the Bento: every artifact that the model descends from, in the order they were made.
+
+    Each has `name` and `sha256`, or a tag in its place.
+    """
+    items = list(summary.get("lineage") or ())
+    needed = {str(summary.get("model_sha256"))}
+    chain: list[dict[str, str]] = []
+    for item in reversed(items):
+        if item.get("sha256") in needed:
+            needed |= set(item.get("parents") or ())
+            chain.insert(0, {"name": str(item.get("step")), "sha256": str(item["sha256"])})
+    if not chain:
+        return []
+    if summary.get("version"):
+        chain.append({"name": "registered", "sha256": f"version {summary['version']}"})
+    if summary.get("bento"):
+        chain.append({"name": "Bento", "sha256": str(summary["bento"])})
+    return chain
+
+
 def data_view(report: Mapping[str, Any]) -> dict[str, Any]:
     """Row counts of the splits and the findings of the validation; empty if there is no report."""
     if not report:

@@ -25,7 +25,8 @@ def errors_view(analysis: Mapping[str, Any]) -> dict[str, Any] | None:
         "flips": [_flip(row) for row in tables["flips"]],
         "confusions": [row | {"example": cut(row["example"]), "total_cost": significant(row["total_cost"])}
                        for row in tables["confusions"]],
-        "slices": [_slice(row) for row in tables["slices"]],
+        "slices": [_slice(row) for row in tables["slices"] if row["confirmed"]],
+        "unconfirmed": [_slice(row) for row in tables["slices"] if not row["confirmed"]],
         "label_errors": [row | {"text": cut(row["text"]), "probability": percent(row["probability_suggested"])}
                          for row in tables["label_errors"]],
         "inputs": _accuracies(tables["inputs"], "group"),
@@ -52,7 +53,6 @@ def _slice(row: Mapping[str, Any]) -> dict[str, str]:
         "rate": percent(row["error_rate"]),
         "elsewhere": percent(row["error_rate_elsewhere"]),
         "p_holm": significant(row["p_holm"]) if row["p_holm"] >= 0.001 else "< 0.001",
-        "sign": "✓ confirmed" if row["confirmed"] else "not confirmed",
     }
 
 

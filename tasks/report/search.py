@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from tasks.report import charts
 from tasks.report.theme import milliseconds, percent, seconds, size
 
@@ -34,7 +32,7 @@ def search_view(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     others = [one for one in trials if one["state"] != "trained"]
     return {
         "words": found["words"],
-        "chart": Markup(charts.svg(charts.search_figure(trained, found["chosen"]), "search")) if trained else None,  # noqa: S704
+        "chart": charts.inline(charts.search_figure(trained, found["chosen"]), "search") if trained else None,
         "trained": _rows(trained, varied, found["chosen"]),
         "others": _rows(others, varied, found["chosen"]),
     }

@@ -59,6 +59,23 @@ def _error_of(bins_N: Ints, gaps_N: Floats, *, num_bins: int) -> float:
     return float(np.abs(np.bincount(bins_N, weights=gaps_N, minlength=num_bins)).sum() / len(gaps_N))
 
 
+def reliability_curve(probabilities_NC: Floats, labels_N: Ints, *, num_bins: int = NUM_BINS) -> dict[str, list[float]]:
+    """`confidence`, `accuracy` and `num_rows` of each bin of `calibration_error` that has rows, for a drawing."""
+    bins_N, gaps_N = _gaps(probabilities_NC, labels_N, num_bins)
+    num_rows_K = np.bincount(bins_N, minlength=num_bins)
+    used_K = num_rows_K > 0
+    confidence_N = probabilities_NC.max(axis=1).astype(np.float64)
+    means = [
+        np.bincount(bins_N, weights=values_N, minlength=num_bins)[used_K] / num_rows_K[used_K]
+        for values_N in (confidence_N, confidence_N + gaps_N)
+    ]
+    return {
+        "confidence": means[0].tolist(),
+        "accuracy": means[1].tolist(),
+        "num_rows": num_rows_K[used_K].astype(float).tolist(),
+    }
+
+
 def brier_losses(probabilities_NC: Floats, labels_N: Ints) -> Floats:
     """Squared distance of each row's probabilities to its one-hot truth, in [0, 2]. Source: Brier 1950."""
     errors_NC = probabilities_NC.astype(np.float64)

@@ -31,7 +31,7 @@ GOLDEN = ("my card is lost", "refund please", "where is my balance")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     settings.configure()
     model = write_tiny_model(tmp_path_factory.mktemp("boot") / "model", seed=1)
-    return build_bento("tiny", model, sha256=folder_sha256(model))
+    return build_bento("tiny", model, sha256=folder_sha256(model), card="# tiny")
 
 
 def check(package: Package, sha256: str | None = None, limit: float | None = 1_000) -> BootCheck:
@@ -43,6 +43,7 @@ def test_a_bento_that_answers_as_evaluated_passes(package: Package) -> None:
     found = check(package)
     assert (found.passed, set(found.checks.values())) == (True, {"ok"})
     assert found.ready_s > 0
+    assert (package.path / "README.md").read_text(encoding="utf-8") == "# tiny"
 
 
 def test_another_digest_another_answer_and_a_slow_one_are_each_caught(package: Package, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What MLflow keeps of a model, and that the generic client gets the answers that the service gives."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from bento.predictor import Predictor
 from tasks.release import tracking
 from tasks.store import Step
-from tasks.types import Artifact, BehaviourResult
+from tasks.types import Artifact, BehaviourResult, GateReport, Interval, Scores, Verdict
 from tests.tiny import write_tiny_model
 
 LABELS = ("card_lost", "refund", "transfer")
@@ -70,15 +71,63 @@ def test_a_finished_run_is_found_by_its_tags_and_its_outcome_is_added(tmp_path: 
     report.write_text("<p>promoted</p>", encoding="utf-8")
     table = tmp_path / "errors.csv"
     table.write_text("id,text\n", encoding="utf-8")
-    tracking.log_outcome(run_id, "promoted", "# tiny: promoted", report, [table])
+    tracking.log_outcome(run_id, "promoted", "# tiny: promoted", [report, table])
     client = mlflow.MlflowClient()
-    assert [file.path for file in client.list_artifacts(run_id, "report")] == [
-        "report/errors.csv",
-        "report/report.html",
-    ]
+    files = [file.path for file in client.list_artifacts(run_id, "report")]
+    assert files == ["report/errors.csv", "report/report.html"]
     run = client.get_run(run_id)
     assert (run.data.tags["retort.outcome"], run.info.status) == ("promoted", "FINISHED")
-    assert (run.data.tags["mlflow.note.content"], run.info.start_time) == ("# tiny: promoted", 1_800_000_000_000)
+    assert run.info.start_time == 1_800_000_000_000
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("# tiny: promoted\n\n[report](#/experiments/1/runs/")
+    assert f"/runs/{run_id}/artifacts/report/report.html) · [model card](" in note
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_page_of_a_version_tells_how_it_went_and_leads_to_its_evidence(tmp_path: Path) -> None:
+    register(write_tiny_model(tmp_path / "model", labels=LABELS), ["my card"])
+    run_id = mlflow.MlflowClient().get_model_version("tiny", "1").run_id
+    tracking.describe_version("tiny", "1", run_id=run_id, description="# tiny: promoted", tags={"retort.outcome": "x"})
+    version = mlflow.MlflowClient().get_model_version("tiny", "1")
+    assert version.description.startswith("# tiny: promoted\n\n[report](#/experiments/")
+    assert version.tags == {
+        "retort.gate": "pass",
+        "retort.model_card": f"runs:/{run_id}/report/README.md",
+        "retort.model_sha256": "0" * 64,
+        "retort.outcome": "x",
+        "retort.report": f"runs:/{run_id}/report/report.html",
+    }
+
+
+def scores(accuracy: float, latency_ms: float, throughput_per_s: float = 9.0) -> Scores:
+    interval = Interval(value=accuracy, low=accuracy - 0.1, high=accuracy + 0.1)
+    return Scores(
+        accuracy=interval, macro_f1=interval, num_rows=100, size_bytes=int(1e6 * latency_ms), latency_ms_p50=latency_ms,
+        latency_ms_p95=2 * latency_ms, throughput_per_s=throughput_per_s,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("default")
+def test_models_stand_side_by_side_under_the_name_of_the_measure_with_its_unit() -> None:
+    measured = {"teacher": scores(0.8, 10), "candidate": scores(0.75, 2), "floor": scores(0.5, 1, float("nan"))}
+    gate = Verdict(gate="size mb, at most", outcome="pass", observed=2.0, limit=3.0, n=1)
+    missing = replace(gate, gate="superiority", observed=float("nan"))
+    with tracking.build_run("tiny", tags={}, started_at=1.8e9) as run_id:
+        tracking.log_scores(measured)
+        tracking.log_gate(GateReport(verdicts=(gate, missing)))
+        tracking.log_tables({"errors": [{"text": "my card", "candidate_probability": 0.9}], "flips": []})
+    run = mlflow.MlflowClient().get_run(run_id)
+    found = run.data.metrics
+    assert {name: found[f"latency_ms_p50/{name}"] for name in measured} == {"teacher": 10, "candidate": 2, "floor": 1}
+    assert (found["accuracy_low/teacher"], found["size_bytes/candidate"]) == (pytest.approx(0.7), 2e6)
+    assert "throughput_per_s/floor" not in found
+    assert found["against_teacher/accuracy_points"] == pytest.approx(-5)
+    assert (found["against_teacher/times_smaller"], found["against_teacher/times_faster_p50"]) == (5, 5)
+    assert {name: value for name, value in found.items() if name.startswith("gate/")} == {"gate/size_mb_at_most": 2.0}
+    logged = {json.loads(run.data.tags["mlflow.loggedArtifacts"])[at]["path"] for at in range(3)}
+    assert logged == {"scores.json", "gate.json", "errors.json"}
+    table = mlflow.MlflowClient().load_table(run.info.experiment_id, "errors.json", run_ids=[run_id])
+    assert table["text"].tolist() == ["my card"]
 
 
 @pytest.mark.filterwarnings("default")
@@ -112,7 +161,7 @@ def test_an_alias_that_a_kill_kept_back_follows_later(tmp_path: Path, caplog: py
 @pytest.mark.filterwarnings("default")
 def test_calibration_abstention_and_behaviour_are_metrics_that_runs_compare_by() -> None:
     result = BehaviourResult(
-        test="lost it", kind="directional", num_cases=10, teacher_failures=1, candidate_failures=3, only_candidate=2
+        test="lost it?", kind="directional", num_cases=10, teacher_failures=1, candidate_failures=3, only_candidate=2
     )
     never = replace(result, test="names", num_cases=0)
     share = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 40}
@@ -121,8 +170,8 @@ def test_calibration_abstention_and_behaviour_are_metrics_that_runs_compare_by()
             {"temperature": 0.5}, {"threshold": 0.7, "coverage": share, "risk": None}, [result, never]
         )
     assert mlflow.MlflowClient().get_run(run_id).data.metrics == {
-        "candidate_temperature": 0.5,
-        "candidate_coverage": 0.9,
-        "candidate_failures_lost_it": 0.3,
-        "teacher_failures_lost_it": 0.1,
+        "calibration/temperature": 0.5,
+        "abstention/coverage": 0.9,
+        "failure_share_lost_it_/candidate": 0.3,
+        "failure_share_lost_it_/teacher": 0.1,
     }

@@ -38,6 +38,8 @@ def build_summary() -> dict[str, Any]:
         "bento": "bank:abc",
         "model_path": "/state/store/aa",
         "model_sha256": "a" * 64,
+        "data_sha256": "d" * 64,
+        "mlflow_run_id": "7" * 32,
         "created_at": "2026-11-24T01:00:00+00:00",
         "scores": scores,
         "steps": [
@@ -59,6 +61,11 @@ def build_summary() -> dict[str, Any]:
             {"label": f"class {at}", "f1_teacher": 0.9, "f1_candidate": 0.5 + at / 60, "support": 40}
             for at in range(30)
         ],
+        "confusion": {"labels": [f"class {at}" for at in range(40)], "counts": np.eye(40, dtype=int).tolist()},
+        "reliability": {
+            name: {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.95], "num_rows": [100.0, 2976.0]}
+            for name in ("teacher", "candidate")
+        },
         "analysis": analysis(),
         "behaviour": [
             {
@@ -110,6 +117,13 @@ def build_summary() -> dict[str, Any]:
             {"step": "quantize", "sha256": "a" * 64, "parents": ["d" * 64]},
         ],
         "environment": {"python": "3.11.7"},
+        "card": {
+            "license": "apache-2.0",
+            "language": ["en"],
+            "intended_use": "Sorts messages to a bank.",
+            "dataset": "somewhere/bank",
+            "base_model": "big/model",
+        },
         "config_yaml": "name: bank\n",
         "command": "retort run configs/bank.yaml",
     }

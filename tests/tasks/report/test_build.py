@@ -5,11 +5,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tasks.report import build
 from tasks.report.build import picture, write_build_report
+from tasks.report.details import lineage_chain
 from tests.tasks.report.sample import HOSTILE, build_summary, verdict
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "path", "line", "circle", "use", "rect"}
@@ -98,7 +100,7 @@ def test_each_outcome_is_told_in_words(tmp_path: Path, outcome: str, words: str)
 def test_a_no_is_explained_beside_the_verdict(tmp_path: Path):
     no = verdict("size_mb", "fail", 12.3, 10.0, reason="12.3 MB is more than 10 MB")
     page = read(build_summary() | {"outcome": "blocked", "verdicts": [no]}, tmp_path)
-    assert page.text.index("12.3 MB is more than 10 MB") < page.text.index("Result")
+    assert page.text.index("12.3 MB is more than 10 MB") < page.text.index("against teacher")
     assert "✗ fail" in page.text
 
 
@@ -120,6 +122,10 @@ def test_steps_are_compared_with_the_one_before(tmp_path: Path):
 def test_a_missing_key_only_drops_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str):
     if key not in ("scores", "steps", "latency_ms"):  # nothing else is drawn
         monkeypatch.setattr(build, "_charts", lambda summary: [])
+    if key not in ("per_class", "confusion"):
+        monkeypatch.setattr(build, "_class_charts", lambda summary: [])
+    if key not in ("reliability", "analysis"):
+        monkeypatch.setattr(build, "calibration_view", lambda summary: None)
     summary = build_summary()
     del summary[key]
     page = read(summary, tmp_path)
@@ -150,6 +156,29 @@ def test_parents_are_named_where_they_are_known(tmp_path: Path):
     text = read(build_summary(), tmp_path).text
     assert "e" * 16 in text
     assert re.search(r"quantize a{16} data", text)
+
+
+def test_the_chain_leads_from_the_data_to_the_bento(tmp_path: Path):
+    summary = build_summary()
+    summary["lineage"].insert(1, {"step": "evaluate", "sha256": "c" * 64, "parents": ["d" * 64]})
+    chain = lineage_chain(summary)
+    assert [item["name"] for item in chain] == ["data", "quantize", "registered", "Bento"]
+    assert [item["sha256"] for item in chain][2:] == ["version 3", "bank:abc"]
+    assert re.search(r"data d{12} quantize a{12} registered version 3 Bento bank:abc", read(summary, tmp_path).text)
+
+
+def test_every_section_can_be_reached_and_no_link_leads_nowhere(tmp_path: Path):
+    html = write_build_report(build_summary(), tmp_path).read_text(encoding="utf-8")
+    targets = set(re.findall(r'href="#(\w+)"', html))
+    assert {"result", "gate", "classes", "flips", "slices", "labels", "behaviour", "calibration", "again"} <= targets
+    assert targets <= set(re.findall(r' id="(\w+)"', html))
+
+
+def test_a_build_as_large_as_they_come_stays_small(tmp_path: Path):
+    summary = build_summary()
+    summary["per_class"] = [summary["per_class"][at % 30] | {"label": f"class {at}"} for at in range(300)]
+    summary["confusion"] = {"labels": [f"class {at}" for at in range(300)], "counts": np.ones((300, 300)).tolist()}
+    assert write_build_report(summary, tmp_path).stat().st_size < 1_500_000
 
 
 def test_the_picture_is_a_png_of_the_promised_size(tmp_path: Path):

@@ -12,18 +12,20 @@ def test_before_and_after_stand_side_by_side_with_the_curve(tmp_path: Path) -> N
     assert "Temperature 0.800" in text
     assert "<td>5.20 %</td><td>1.10 %</td>" in text
     assert "abstains below a confidence of 0.620, and where it would answer oos" in text
-    view = calibration_view(analysis())
+    view = calibration_view(build_summary())
     assert view is not None
     assert "<svg" in view["chart"]
+    assert "right answers" in view["reliability"]
     assert [row["label"] for row in view["shares"]] == [
         "answered", "wrong among the answered", "wrong if all were answered", "answered of the input in scope",
     ]  # fmt: skip
 
 
 def test_without_a_threshold_only_the_curve_is_shown() -> None:
-    view = calibration_view(analysis() | {"abstention": None})
+    view = calibration_view({"analysis": analysis() | {"abstention": None}})
     assert view is not None
     assert view["threshold"] is None
+    assert view["reliability"] is None
     assert view["shares"] == []
     assert "<svg" in view["chart"]
     assert calibration_view({}) is None

@@ -26,10 +26,17 @@ def test_every_table_is_linked_and_its_beginning_shown(tmp_path: Path) -> None:
     for table in ("flips", "confusions", "errors", "slices", "label_errors", "over_time", "coverage"):
         assert f'href="{table}.csv"' in text
     assert "lost 61 right answers and gained 49" in text
-    assert "✓ confirmed" in text
     assert "1,234 of 4,000 validation and test rows" in text
     assert "2026-01-01 to 2026-02-01" in text
     assert "p = 0.0300" in text
+
+
+def test_what_was_only_suspected_is_folded_away(tmp_path: Path) -> None:
+    (row,) = analysis()["tables"]["slices"]
+    rows = [row | {"slice": "word 'it'", "confirmed": False}]
+    text = page(tmp_path, tables=analysis()["tables"] | {"slices": rows})
+    assert "Nothing that the search suspected was confirmed" in text
+    assert text.index("Suspected and not confirmed: 1") < text.index("word &#39;it&#39;")
 
 
 def test_a_group_without_rows_is_a_dash_and_empty_tables_leave_a_sentence(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from tasks.stats.calibration import (
     calibration_error,
     calibration_error_interval,
     fit_temperature,
+    reliability_curve,
 )
 
 
@@ -86,3 +87,12 @@ def test_the_interval_of_brier_covers_its_true_value_about_as_often_as_it_says()
         found = mean_interval(losses_N, rng=rng, num_resamples=400)
         covered.append(found.low <= truth <= found.high)
     assert np.mean(covered) == pytest.approx(0.9, abs=0.06)
+
+
+def test_the_reliability_curve_is_what_the_calibration_error_sums():
+    logits_NC, labels_N = sharpened(np.random.default_rng(1), 500, 2.0)
+    probabilities_NC = softmax(logits_NC, axis=1)
+    curve = {name: np.array(values) for name, values in reliability_curve(probabilities_NC, labels_N).items()}
+    assert curve["num_rows"].sum() == 500
+    error = (curve["num_rows"] * np.abs(curve["confidence"] - curve["accuracy"])).sum() / 500
+    assert error == pytest.approx(calibration_error(probabilities_NC, labels_N))

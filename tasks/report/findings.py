@@ -1,0 +1,121 @@
+"""What a reviewer should know first: one line an area, each with a link to its evidence.
+
+A line with a question mark asks for a look; the verdicts of the gates alone decide.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tasks.report.theme import MISSING, SIGNS, VERDICTS, change_of_share, is_number, percent
+from tasks.stats.paired import PairedCounts, mcnemar_p
+
+NOTABLE_LOSS = 0.05
+"""Loss of F1 of a class, or of calibration error, that a reader should look at."""
+CHANCE = 0.05
+"""Below this p the candidate fails a behavioural test more often than its teacher (exact McNemar)."""
+
+
+def findings_view(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Rows of `area`, `text`, `sign`, `tone` and `link`; an area that was not measured has none."""
+    analysis = summary.get("analysis") or {}
+    rows = [
+        *_accuracy(summary, analysis),
+        *_classes(summary.get("per_class") or ()),
+        *_behaviour(summary.get("behaviour") or ()),
+        *_calibration(analysis.get("calibration")),
+        *_abstention(analysis.get("abstention")),
+        *_slices(analysis.get("tables") or {}),
+        *_labels(analysis),
+    ]
+    return [
+        {"area": area, "text": text, "sign": SIGNS[word], "tone": VERDICTS[word], "link": link}
+        for area, word, text, link in rows
+    ]
+
+
+Row = tuple[str, str, str, str]
+
+
+def _word(notable: bool) -> str:
+    return "inconclusive" if notable else "pass"
+
+
+def _accuracy(summary: Mapping[str, Any], analysis: Mapping[str, Any]) -> Iterator[Row]:
+    scores = summary.get("scores") or {}
+    change = change_of_share(scores.get("teacher", {}).get("accuracy"), scores.get("candidate", {}).get("accuracy"))
+    if change == MISSING:
+        return
+    verdicts = {verdict.get("gate"): verdict.get("outcome") for verdict in summary.get("verdicts") or ()}
+    word = str(verdicts.get("accuracy_vs_teacher", "inconclusive"))
+    flips = ""
+    if "num_lost" in analysis:
+        flips = f": {analysis['num_lost']:,} right answers lost, {analysis['num_gained']:,} gained"
+    yield "Accuracy", word if word in SIGNS else "inconclusive", f"{change} against the teacher{flips}", "#flips"
+
+
+def _classes(per_class: Any) -> Iterator[Row]:
+    rows = [row for row in per_class if is_number(row.get("f1_candidate")) and is_number(row.get("f1_teacher"))]
+    if not rows:
+        return
+    weakest = min(rows, key=lambda row: row["f1_candidate"])
+    lost = sum(row["f1_teacher"] - row["f1_candidate"] > NOTABLE_LOSS for row in rows)
+    text = (
+        f"{lost} of {len(rows)} lost more than {NOTABLE_LOSS * 100:.0f} points of F1; the weakest, {weakest['label']}, "
+        f"has {percent(weakest['f1_candidate'])} (teacher {percent(weakest['f1_teacher'])})"
+    )
+    yield "Classes", _word(lost > 0), text, "#classes"
+
+
+def _behaviour(tests: Any) -> Iterator[Row]:
+    tried = [test for test in tests if test["num_cases"]]
+    if not tried:
+        return
+    worst = max(tried, key=lambda test: test["candidate_failures"] / test["num_cases"])
+    shares = [percent(worst[f"{model}_failures"] / worst["num_cases"]) for model in ("candidate", "teacher")]
+    notable = [test["test"] for test in tried if _p_worse(test) < CHANCE]
+    text = f"most failures: {worst['test']}, {shares[0]} of the cases (teacher {shares[1]})"
+    if notable:
+        text += f"; more often than its teacher, and not by chance: {', '.join(notable)}"
+    yield "Behaviour", _word(bool(notable)), text, "#behaviour"
+
+
+def _p_worse(test: Mapping[str, Any]) -> float:
+    """p of "the teacher passes no more of the cases than the candidate"."""
+    only_teacher = test["teacher_failures"] - (test["candidate_failures"] - test["only_candidate"])
+    return mcnemar_p(PairedCounts(b=test["only_candidate"], c=only_teacher, n=test["num_cases"]))
+
+
+def _calibration(found: Mapping[str, Any] | None) -> Iterator[Row]:
+    if not found:
+        return
+    text = f"stated and true probability differ by {percent(found['calibration_error'])} on average"
+    yield "Calibration", _word(found["calibration_error"] > NOTABLE_LOSS), text, "#calibration"
+
+
+def _abstention(rule: Mapping[str, Any] | None) -> Iterator[Row]:
+    if not (rule and rule["coverage"] and rule["risk"] and rule["risk_without"]):
+        return
+    text = (
+        f"answers {percent(rule['coverage']['value'])}; of those {percent(rule['risk']['value'])} are wrong, "
+        f"{percent(rule['risk_without']['value'])} if it answered all"
+    )
+    yield "Abstention", "pass", text, "#calibration"
+
+
+def _slices(tables: Mapping[str, Any]) -> Iterator[Row]:
+    if "slices" not in tables:
+        return
+    confirmed = [row for row in tables["slices"] if row["confirmed"]]
+    text = "no part of the input is confirmed to have more errors than the rest"
+    if confirmed:
+        worst = max(confirmed, key=lambda row: row["error_rate"])
+        text = f"more errors than elsewhere in {len(confirmed)}; the worst, {worst['slice']}, {percent(worst['error_rate'])} wrong"  # noqa: E501
+    yield "Slices", _word(bool(confirmed)), text, "#slices"
+
+
+def _labels(analysis: Mapping[str, Any]) -> Iterator[Row]:
+    doubtful = (analysis.get("num") or {}).get("label_errors")
+    if doubtful is None:
+        return
+    text = f"{doubtful:,} of {analysis['num_label_rows']:,} validation and test labels look wrong"
+    yield "Labels", _word(doubtful > 0), text, "#labels"

@@ -1,0 +1,58 @@
+"""The model card: the hub reads its head, and a person its body."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+from pydantic import ValidationError
+
+from tasks.report.card import CardConfig, write_model_card
+from tests.tasks.report.sample import HOSTILE, build_summary
+
+
+def card(summary: dict[str, Any], folder: Path) -> ModelCard:
+    path = write_model_card(summary, folder)
+    assert path == folder / "README.md"
+    return ModelCard.load(path)
+
+
+def test_the_hub_reads_licence_language_data_and_results(tmp_path: Path) -> None:
+    data = card(build_summary(), tmp_path).data
+    assert (data.license, data.language, data.datasets) == ("apache-2.0", ["en"], ["somewhere/bank"])
+    assert (data.base_model, data.pipeline_tag, data.model_name) == ("big/model", "text-classification", "bank")
+    assert {result.metric_type: result.metric_value for result in data.eval_results} == {"accuracy": 0.924, "f1": 0.914}
+    assert data.eval_results[0].dataset_type == "somewhere/bank"
+
+
+def test_the_body_has_results_gates_weak_spots_and_lineage(tmp_path: Path) -> None:
+    text = card(build_summary(), tmp_path).text
+    assert "Sorts messages to a bank." in text
+    assert "| accuracy | 92.8 % (91.7 to 93.8) | 92.4 % (91.3 to 93.4) |" in text
+    assert "| accuracy_vs_teacher | ✓ pass | −0.40 pt | −1.00 pt | 3,076 |" in text
+    assert "**Behaviour**: most failures: typos, 7.0 %" in text
+    assert "| class 0 | 50.0 % | 90.0 % | 40 |" in text
+    assert "data `dddddddddddddddd` → quantize `aaaaaaaaaaaaaaaa` → registered `version 3` → Bento `bank:abc`" in text
+    assert 'load_model("models:/bank/3")' in text
+
+
+def test_labels_cannot_become_markup_or_break_a_table(tmp_path: Path) -> None:
+    summary = build_summary()
+    summary["per_class"][0]["label"] = f"{HOSTILE} | two\nlines"
+    text = card(summary, tmp_path).text
+    assert "<script" not in text
+    assert "\\| two lines | 50.0 %" in text
+
+
+def test_a_build_of_local_files_names_no_hub_and_an_empty_one_is_still_a_card(tmp_path: Path) -> None:
+    nowhere = {"license": "unknown", "dataset": None, "base_model": None}
+    summary = {"name": "bank", "outcome": "blocked", "model_sha256": "a", "data_sha256": "d", "card": nowhere}
+    found = card(summary, tmp_path)
+    assert (found.data.license, found.data.datasets, found.data.eval_results) == ("unknown", None, None)
+    assert "None" not in found.text
+    assert "## Results" not in found.text
+
+
+def test_a_licence_that_the_hub_cannot_know_is_refused() -> None:
+    with pytest.raises(ValidationError, match="license"):
+        CardConfig(license="Apache 2.0!")
