@@ -40,7 +40,7 @@ def write_model_card(summary: Mapping[str, Any], out: Path) -> Path:
 
 def _view(summary: Mapping[str, Any]) -> dict[str, Any]:
     from tasks.report.build import gate_view, result_view
-    from tasks.report.details import class_views, lineage_chain
+    from tasks.report.details import class_views, data_view, lineage_chain
     from tasks.report.findings import findings_view
     from tasks.report.theme import OUTCOMES
 
@@ -58,7 +58,7 @@ def _view(summary: Mapping[str, Any]) -> dict[str, Any]:
         "findings": findings_view(summary),
         "weakest": weakest[:NUM_WEAKEST],
         "chain": lineage_chain(summary),
-        "data": summary.get("data") or {},
+        "data": data_view(summary.get("data") or {}),
         "abstention": summary.get("abstention"),
         "environment": summary.get("environment") or {},
     } | {key: summary.get(key) for key in ("version", "bento", "command", "model_sha256", "data_sha256")}
