@@ -20,6 +20,7 @@ def findings_view(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     analysis = summary.get("analysis") or {}
     rows = [
         *_accuracy(summary, analysis),
+        *_floor(summary.get("scores") or {}),
         *_classes(summary.get("per_class") or ()),
         *_behaviour(summary.get("behaviour") or ()),
         *_calibration(analysis.get("calibration")),
@@ -51,6 +52,18 @@ def _accuracy(summary: Mapping[str, Any], analysis: Mapping[str, Any]) -> Iterat
     if "num_lost" in analysis:
         flips = f": {analysis['num_lost']:,} right answers lost, {analysis['num_gained']:,} gained"
     yield "Accuracy", word if word in SIGNS else "inconclusive", f"{change} against the teacher{flips}", "#flips"
+
+
+def _floor(scores: Mapping[str, Any]) -> Iterator[Row]:
+    """Whether a model of this kind is needed at all."""
+    floor, candidate = (scores.get(name, {}).get("accuracy") for name in ("floor", "candidate"))
+    change = change_of_share(floor, candidate)
+    if change == MISSING:
+        return
+    text = f"{change} against TF-IDF with logistic regression"
+    if candidate <= floor:
+        text += ": train the teacher longer, or do without a transformer"
+    yield "Floor", _word(candidate <= floor), text, "#result"
 
 
 def _classes(per_class: Any) -> Iterator[Row]:

@@ -12,7 +12,7 @@ def found(summary: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 def test_each_area_has_its_line_and_leads_to_its_evidence() -> None:
     rows = found(build_summary())
-    assert list(rows) == ["Accuracy", "Classes", "Behaviour", "Calibration", "Abstention", "Slices", "Labels"]
+    assert list(rows) == ["Accuracy", "Floor", "Classes", "Behaviour", "Calibration", "Abstention", "Slices", "Labels"]
     assert rows["Accuracy"]["text"] == "−0.40 pt against the teacher: 61 right answers lost, 49 gained"
     assert (rows["Accuracy"]["sign"], rows["Accuracy"]["link"]) == ("✓", "#flips")
     assert rows["Classes"]["text"].startswith("22 of 30 lost more than 5 points of F1; the weakest, class 0,")
@@ -25,6 +25,13 @@ def test_accuracy_takes_the_verdict_of_its_gate_and_nothing_else_is_red() -> Non
     assert rows["Accuracy"]["sign"] == "✗"
     assert found(build_summary() | {"verdicts": []})["Accuracy"]["sign"] == "?"
     assert {row["tone"] for area, row in rows.items() if area != "Accuracy"} <= {"good", "unsure"}
+
+
+def test_a_candidate_that_word_counts_beat_asks_for_a_look() -> None:
+    summary = build_summary()
+    assert found(summary)["Floor"]["sign"] == "✓"
+    summary["scores"]["floor"]["accuracy"] = summary["scores"]["candidate"]["accuracy"]
+    assert (found(summary)["Floor"]["sign"], "train the teacher" in found(summary)["Floor"]["text"]) == ("?", True)
 
 
 def test_one_failure_more_is_chance_and_twenty_are_not() -> None:
