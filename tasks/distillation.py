@@ -66,6 +66,8 @@ def distil_into(
 ) -> list[Epoch]:
     """Train `student` in place on what the teacher knows and leave its best epoch in it.
 
+    There is no dropout: the student has to give the teacher's answer for one and the same input (Beyer 2022,
+    arXiv:2106.05237), and other inputs, not noise, keep it from learning the training text by heart.
     `layers` are the teacher's layers that the student's stand for, spread evenly when not given. `after_step(step,
     num_steps)` is called after each optimiser step, counted from 1. The best epoch is looked for from
     `first_kept_epoch` on, where a schedule has reached its end.
@@ -86,6 +88,7 @@ def distil_into(
         after_step=after_step,
         first_kept_epoch=first_kept_epoch,
         every_token=settings.hidden > 0,
+        dropout=False,
     )
 
 

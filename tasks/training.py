@@ -205,14 +205,16 @@ def fit(
     after_step: Callable[[int, int], None] | None = None,
     first_kept_epoch: int = 1,
     every_token: bool = False,
+    dropout: bool = True,
 ) -> list[Epoch]:
     """Train `model` in place and leave the weights of the best validation epoch in it.
 
     `loss(logits_BC, batch)` is a scalar; `validation.targets["label"]` are class indices. `beside` holds more
     weights that the loss trains. `after_step(step, num_steps)` is called after each optimiser step, counted from 1,
     and may change any weight. The best epoch is looked for from `first_kept_epoch` on, where a schedule has reached
-    its end. `every_token` says that the loss reads more of the last layer than the head does. A checkpoint a whole
-    epoch lies in `work`, so a killed run goes on from there with the same result.
+    its end. `every_token` says that the loss reads more of the last layer than the head does. `dropout` is that of the
+    model's config, or none. A checkpoint a whole epoch lies in `work`, so a killed run goes on from there with the same
+    result.
     """
     import torch
 
@@ -249,6 +251,7 @@ def fit(
                 len(share),
                 f"{name} epoch {number}/{recipe.epochs}",
                 _numbered(after_step, (number - 1) * steps_per_epoch, num_steps),
+                dropout=dropout,
             )
             speed = len(train) / (time.perf_counter() - start)
             accuracy = _accuracy(model, validation, pad_id)
@@ -292,11 +295,13 @@ def _train_epoch(
     num_batches: int,
     title: str,
     after_step: Callable[[int], None],
+    *,
+    dropout: bool,
 ) -> float:
     """One pass over the batches; the mean loss."""
     from tqdm import tqdm
 
-    model.train()
+    model.train(dropout)
     total = 0.0
     progress = tqdm(batches, total=num_batches, desc=title, mininterval=1.0, leave=False, disable=not _interactive())
     for number, batch in enumerate(progress, start=1):

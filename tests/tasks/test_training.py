@@ -67,6 +67,19 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert (found == validation.targets["label"]).mean() == pytest.approx(best)
 
 
+@pytest.mark.parametrize("dropout", [True, False])
+def test_dropout_is_that_of_the_model_or_none(tmp_path: Path, *, dropout: bool) -> None:
+    model, seen = Bag(), []
+
+    def loss(logits_BC: torch.Tensor, batch: Any) -> torch.Tensor:
+        seen.append(model.training)
+        return cross_entropy(logits_BC, batch)
+
+    recipe = Recipe(**(RECIPE.__dict__ | {"epochs": 2}))
+    fit(model, rows(64, 1), rows(9, 2), recipe=recipe, pad_id=0, loss=loss, work=tmp_path, name="bag", dropout=dropout)
+    assert set(seen) == {dropout}
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, cut = Bag(), Bag()
     train(whole, tmp_path / "whole")
