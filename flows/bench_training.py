@@ -1,9 +1,9 @@
 """Training speed beside the Trainer of `transformers`, in blocks of steps that take turns on the same machine.
 
 Retort trains the config's first student with its cut vocabulary, in the precision that the machine multiplies in
-hardware, on batches of similar length. The Trainer trains the same layers on the same rows in the same batch size with
-its own defaults, once with the full vocabulary and once with the cut one, which tells the two effects apart. Retort
-with the full vocabulary tells what cutting it before the training would save.
+hardware, on batches of similar length and without dropout, as `distil` does. The Trainer trains the same layers on the
+same rows in the same batch size with its own defaults, once with the full vocabulary and once with the cut one, which
+tells the two effects apart. Retort with the full vocabulary tells what cutting it before the training would save.
 """
 
 import contextlib
@@ -97,6 +97,7 @@ def retort_per_s(student: Student, batch_size: int, learning_rate: float, folder
         (epoch,) = fit(
             copy.deepcopy(student.model), student.rows, few, recipe=recipe, pad_id=student.tokenizer.pad_token_id,
             loss=lambda logits_BC, batch: nn.cross_entropy(logits_BC, batch["label"]), work=Path(work), name="bench",
+            dropout=False,
         )  # fmt: skip
     return epoch.sentences_per_s
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("retort.transfer")
 
 NUM_FREQUENT_WORDS = 5_000
+NUM_TEXTS = 100_000
+"""How many texts the copies come to where their number is left open."""
+MOST_COPIES = 16
+"""No more copies of each text are made then; further ones say little new."""
 
 
 class TransferConfig(Section):
@@ -35,8 +39,9 @@ class TransferConfig(Section):
     """Unlabelled text: a .txt file with a sentence a line, or a csv, tsv, jsonl or parquet file."""
     column: str = "text"
     """Column of the text in a file that has columns."""
-    copies: int = Field(default=4, ge=0, le=100)
-    """Altered copies of each training text."""
+    copies: int | None = Field(default=None, ge=0, le=100)
+    """Altered copies of each training text; as many as come to 100,000 texts, at least 1 and at most 16, where not
+    given. Many copies seen twice teach more than few seen often."""
     drop: float = Field(default=0.1, ge=0, lt=1)
     """Share of the words that an altered copy leaves out."""
     typos: float = Field(default=0.05, ge=0, le=1)
@@ -76,8 +81,9 @@ def _make(config: TransferConfig, context: "Context", out: Path) -> None:
         from tasks.masked import replace_words
 
         sources = replace_words(train, context, share=config.replace)
+    copies = num_copies(len(train)) if config.copies is None else config.copies
     texts = _file_texts(config, train)
-    texts += altered_copies(sources, _alteration(config, context), copies=config.copies, rng=rng)
+    texts += altered_copies(sources, _alteration(config, context), copies=copies, rng=rng)
     if not texts:
         raise DataError("transfer: expected a file or copies >= 1, got neither; give one, or leave transfer out")
     log.info("the teacher answers %d texts without labels", len(texts))
@@ -86,6 +92,11 @@ def _make(config: TransferConfig, context: "Context", out: Path) -> None:
     )
     lines = (json.dumps(text, ensure_ascii=False) for text in texts)
     (out / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def num_copies(num_train: int) -> int:
+    """Altered copies of each of the training texts, where the config leaves their number open."""
+    return min(MOST_COPIES, max(1, NUM_TEXTS // max(1, num_train)))
 
 
 def _alteration(config: TransferConfig, context: "Context") -> Alteration:

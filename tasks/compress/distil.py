@@ -22,6 +22,7 @@ from tasks.store import Step, run_step
 from tasks.structure import keep_heads
 from tasks.students import NUM_PROBE_ROWS, check_layers, check_widths, keep_layers, narrow, search_layers
 from tasks.training import Rows, tokenize, write_history
+from tasks.transfer import TransferConfig
 from tasks.types import Artifact
 
 
@@ -40,6 +41,10 @@ class Distil(Training):
     """Feed-forward neurons of each layer, where there are fewer."""
     num_heads: int | None = Field(default=None, ge=1)
     """Attention heads of each layer, where there are fewer than fit the width."""
+    epochs: int = Field(default=2, ge=1, le=200)
+    """Passes over the training split and the transfer text; many more where `transfer` is null."""
+    transfer: TransferConfig | None = TransferConfig()
+    """Text without labels, found or made, on which the teacher is copied too."""
 
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch"

@@ -13,7 +13,7 @@ from tests.terminal import SMOKE, Terminal
 
 SEARCH: dict[str, Any] = {
     "trials": 2, "minutes": 5, "accuracy_drop": 0.9, "num_layers": [1, 2], "scheme": ["int8_static"], "workers": 2,
-    "distil": {"epochs": 1},
+    "distil": {"epochs": 1, "transfer": None},
 }  # fmt: skip
 
 

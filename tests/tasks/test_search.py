@@ -20,7 +20,7 @@ from tests.tasks.compress.test_distil import MINILM
 
 TINY: dict[str, Any] = {
     "trials": 4, "num_layers": [1, 2], "intermediate_size": [16, 64], "scheme": ["int8_dynamic"],
-    "accuracy_drop": 0.9, "distil": {"epochs": 1},
+    "accuracy_drop": 0.9, "distil": {"epochs": 1, "transfer": None},
 }  # fmt: skip
 
 

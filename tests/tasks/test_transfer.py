@@ -7,7 +7,7 @@ from bento.errors import DataError
 from tasks.compress.context import Context
 from tasks.data import read_split
 from tasks.ensemble import torch_logits
-from tasks.transfer import TransferConfig, frequent_words, read_transfer
+from tasks.transfer import TransferConfig, frequent_words, num_copies, read_transfer
 
 
 def test_a_file_of_sentences_is_answered_by_the_teacher_without_those_in_training(
@@ -43,6 +43,16 @@ def test_altered_copies_are_answered_once(context: Context) -> None:
     assert logits_NC.shape == (len(texts), 3)
     again, same_NC = read_transfer(config, context)
     assert (texts, logits_NC.tolist()) == (again, same_NC.tolist())
+
+
+def test_few_texts_get_many_copies_and_many_texts_one() -> None:
+    assert [num_copies(rows) for rows in (0, 36, 7_300, 15_000, 60_000, 1_000_000)] == [16, 16, 13, 6, 1, 1]
+
+
+def test_the_number_of_copies_can_be_left_open(context: Context) -> None:
+    train = read_split(context.data.path, "train").texts
+    texts, _ = read_transfer(TransferConfig(), context)
+    assert 8 * len(train) < len(texts) <= 16 * len(train), "a copy that repeats another is left out"
 
 
 def test_frequent_words_are_whole_ones_in_the_order_of_the_vocabulary() -> None:

@@ -17,7 +17,7 @@ from tasks.types import Artifact
 
 TECHNIQUES = get_args(get_args(Technique)[0])
 QUICK: dict[str, dict[str, Any]] = {
-    "distil": {"layers": [0, 2], "epochs": 1},
+    "distil": {"layers": [0, 2], "epochs": 1, "transfer": {"copies": 1}},
     "linformer": {"epochs": 1, "projected_length": 4, "min_speedup": 0.0},
     "prune_structure": {"num_layers": 2, "epochs": 1},
     "prune_vocabulary": {"common": 10},
