@@ -23,10 +23,11 @@ from starlette.routing import Route
 from bento import handlers, records
 from bento.batcher import Batcher, QueueFullError
 from bento.metrics import Metrics
-from bento.predictor import Floats, Text
+from bento.predictor import Text
 from bento.records import RequestLog
 from bento.router import Champion, Router
 from bento.schemas import ApiError
+from bento.task_types import Floats
 
 logger = logging.getLogger(__name__)
 
@@ -176,10 +177,10 @@ class Server:
         finally:
             watch.cancel()
 
-    def record(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Count the predictions and hand their rows to the log."""
-        for row in rows:
-            self.metrics.predictions.labels(label=row["label"]).inc()
+    def record(self, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
+        """Count the labels that were answered and hand the rows to the log."""
+        for label in labels:
+            self.metrics.predictions.labels(label=label).inc()
         self.log.append(rows)
 
 

@@ -19,7 +19,8 @@ from tokenizers import Encoding
 
 from bento.errors import RetortError
 from bento.metrics import Metrics
-from bento.predictor import Floats, Predictor, Text, softmax
+from bento.predictor import Predictor, Text
+from bento.task_types import Floats
 
 MAX_BATCH_TOKENS = 4096
 """Tokens in one run of the model, which bounds its memory."""
@@ -187,7 +188,7 @@ class Batcher:
         job.logits_NC[row.index] = logits_C
         job.num_left -= 1
         if job.num_left == 0:
-            self._post(job, softmax(job.logits_NC, job.predictor.manifest.temperature))
+            self._post(job, job.predictor.probabilities(job.logits_NC))
 
     def _post(self, job: Job, outcome: Floats | Exception) -> None:
         job.answer.get_loop().call_soon_threadsafe(_deliver, job.answer, outcome)

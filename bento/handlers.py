@@ -1,6 +1,7 @@
 """One thin function a route: read, check, call, answer."""
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,9 +15,10 @@ from starlette.responses import Response
 
 from bento import openapi, protocol_v2, records
 from bento.metrics import CONTENT_TYPE
-from bento.predictor import Floats, Text
+from bento.predictor import Text
 from bento.router import Champion
 from bento.schemas import MAX_BODY_BYTES, ApiError, FeedbackRequest, PredictRequest, V2Request, decode, parse
+from bento.task_types import Answers, Floats, named
 
 if TYPE_CHECKING:
     from bento.app import Server
@@ -66,21 +68,16 @@ async def predict(server: "Server", request: Request) -> Response:
     message = parse(PredictRequest, decode(await read_body(request)))
     texts = message.inputs()
     champion = server.champion()
-    request_id, probabilities_NC, abstained_N = await _answer(
+    request_id, probabilities_NC, answers = await _answer(
         server, request, champion, texts, message.request_id, received_at
     )
-    labels = champion.predictor.labels
-    predictions: list[dict[str, Any]] = []
-    best_N = probabilities_NC.argmax(axis=1)
-    for best, abstained, probabilities_C in zip(best_N, abstained_N, probabilities_NC, strict=True):
-        prediction: dict[str, Any] = {
-            "label": labels[best],
-            "probability": float(probabilities_C[best]),
-            "abstained": abstained,
-        }
-        if message.return_all:
-            prediction["probabilities"] = dict(zip(labels, probabilities_C.tolist(), strict=True))
-        predictions.append(prediction)
+    predictions: list[dict[str, Any]] = [
+        dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)
+    ]
+    if message.return_all and champion.predictor.manifest.target.task != "score":
+        labels = champion.predictor.labels
+        for prediction, probabilities_C in zip(predictions, probabilities_NC.tolist(), strict=True):
+            prediction["probabilities"] = dict(zip(labels, probabilities_C, strict=True))
     return json_response({"request_id": request_id, "predictions": predictions, "model": asdict(champion.identity)})
 
 
@@ -91,10 +88,10 @@ async def _answer(
     texts: Sequence[Text],
     wanted_id: str | None,
     received_at: float,
-) -> tuple[str, Floats, list[bool]]:
+) -> tuple[str, Floats, Answers]:
     """Claim the id, infer, log: what /predict and the inference protocol share.
 
-    Returns the request's id, probabilities_NC and abstained_N.
+    Returns the request's id, probabilities_NC and the answers.
     """
     started = time.perf_counter()
     _check_pairs(champion, texts)
@@ -106,10 +103,11 @@ async def _answer(
         raise
     latency_ms = (time.perf_counter() - started) * 1000
     common = {"request_id": request_id, "received_at": received_at, "latency_ms": latency_ms}
-    server.record(log_rows(champion, texts, probabilities_NC, common, server.settings.audit_rate))
-    abstained_N: list[bool] = champion.predictor.abstains(probabilities_NC).tolist()
-    server.metrics.abstentions.inc(sum(abstained_N))
-    return request_id, probabilities_NC, abstained_N
+    answers = champion.predictor.answers(probabilities_NC)
+    rows = log_rows(champion, texts, probabilities_NC, answers, common, server.settings.audit_rate)
+    server.record(rows, named(answers))
+    server.metrics.abstentions.inc(sum(answers.get("abstained", ())))
+    return request_id, probabilities_NC, answers
 
 
 def _check_pairs(champion: Champion, texts: Sequence[Text]) -> None:
@@ -125,12 +123,14 @@ def log_rows(
     champion: Champion,
     texts: Sequence[Text],
     probabilities_NC: Floats,
+    answers: Answers,
     common: dict[str, Any],
     audit_rate: float,
 ) -> list[dict[str, Any]]:
-    """One row of the `requests` table a text."""
-    labels, identity = champion.predictor.labels, champion.identity
-    best_N = probabilities_NC.argmax(axis=1).tolist()
+    """One row of the `requests` table a text; only classes are drawn for a person to label."""
+    identity = champion.identity
+    audit_rate = audit_rate if _is_classifier(champion) else 0.0
+    label_N = _logged_labels(answers)
     rounded_NC = probabilities_NC.astype(float).round(PROBABILITY_DIGITS).tolist()
     rows = []
     for item, text in enumerate(texts):
@@ -145,7 +145,7 @@ def log_rows(
                 "arm": "champion",
                 "text": first,
                 "text_pair": second,
-                "label": labels[best_N[item]],
+                "label": label_N[item],
                 "probabilities": rounded_NC[item],
                 "audit": records.drawn_for_audit(common["request_id"], item, audit_rate),
             }
@@ -153,10 +153,26 @@ def log_rows(
     return rows
 
 
+def _logged_labels(answers: Answers) -> list[str]:
+    """The answers as the log's one column of text: a class, a JSON list of them, or a number."""
+    if "label" in answers:
+        return answers["label"]
+    values = answers["labels"] if "labels" in answers else answers["score"]
+    return [json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def _is_classifier(champion: Champion) -> bool:
+    return champion.predictor.manifest.target.task == "single_label"
+
+
 async def feedback(server: "Server", request: Request) -> Response:
     """`POST /feedback`."""
     message = parse(FeedbackRequest, decode(await read_body(request)))
     champion = server.champion()
+    if not _is_classifier(champion):
+        task = champion.predictor.manifest.target.task
+        text = f"feedback is one class a text, but {champion.identity.name} answers {task}; it is not stored"
+        raise ApiError(422, "task", text)
     labels = champion.predictor.labels
     if message.label not in labels and not message.new_label:
         text = (
@@ -235,6 +251,7 @@ async def identity(server: "Server", _request: Request) -> Response:
     manifest = champion.predictor.manifest
     threads = server.settings.threads or manifest.threads
     reads = {"labels": manifest.labels, "pairs": manifest.pairs, "max_tokens": manifest.max_tokens}
+    reads["task"] = manifest.target.task
     return json_response(asdict(champion.identity) | reads | {"threads": threads})
 
 
@@ -315,5 +332,5 @@ async def v2_infer(server: "Server", request: Request) -> Response:
     message = parse(V2Request, decode(await read_body(request)))
     texts = message.texts()
     champion = _named(server, request)
-    request_id, probabilities_NC, abstained_N = await _answer(server, request, champion, texts, message.id, received_at)
-    return json_response(protocol_v2.infer_response(message, request_id, champion, probabilities_NC, abstained_N))
+    request_id, probabilities_NC, answers = await _answer(server, request, champion, texts, message.id, received_at)
+    return json_response(protocol_v2.infer_response(message, request_id, champion, probabilities_NC, answers))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bento.abstention import Abstention
 from bento.errors import IntegrityError
+from bento.task_types import Target
 
 MANIFEST_FILE = "retort.json"
 ONNX_FILE = "onnx/model.onnx"
@@ -49,7 +50,9 @@ class Manifest(BaseModel):
     format: int = 1
     name: str
     labels: tuple[str, ...]
-    """Class names in the order of the model's outputs."""
+    """Class names in the order of the model's outputs; of a score, its one name."""
+    target: Target = Target()
+    """What the model answers: one class, any number of them, or a score."""
     pairs: bool = False
     """Whether an input is a pair of sentences rather than one."""
     max_tokens: int = Field(ge=4, le=8192)
@@ -61,7 +64,9 @@ class Manifest(BaseModel):
     graph_level: Literal["basic", "extended", "all"] = "all"
     """How far ONNX Runtime optimises the graph when it loads it."""
     temperature: float = Field(default=1.0, gt=0)
-    """Logits are divided by this before the softmax (calibration)."""
+    """Logits are divided by this before the softmax or sigmoid (calibration)."""
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """Of multi_label: labels at least this probable are answered."""
     abstain: Abstention | None = None
     """When an answer is abstained from; null answers always."""
     files: dict[str, str]

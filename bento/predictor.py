@@ -17,21 +17,12 @@ from tokenizers import Encoding, Tokenizer
 
 from bento.abstention import scope_confidence
 from bento.manifest import ONNX_FILE, Manifest, folder_sha256
+from bento.task_types import Answers, Floats, label_answers, label_set_answers, probabilities
 
 Text = str | tuple[str, str]
 """One input: a sentence, or a pair of them."""
 
-Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
-
-def softmax(logits_BC: Floats, temperature: float = 1.0) -> Floats:
-    """Row-wise softmax of `logits_BC / temperature`."""
-    exp_BC: Floats = np.subtract(logits_BC, logits_BC.max(axis=-1, keepdims=True), dtype=np.float32)
-    exp_BC *= 1 / temperature
-    np.exp(exp_BC, out=exp_BC)
-    exp_BC /= exp_BC.sum(axis=-1, keepdims=True)
-    return exp_BC
 
 
 GRAPH_LEVELS = {
@@ -146,7 +137,20 @@ class Predictor:
 
     def predict(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
         """N texts -> calibrated probabilities_NC in the given order."""
-        return softmax(self.predict_logits(texts, batch_size=batch_size), self.manifest.temperature)
+        return self.probabilities(self.predict_logits(texts, batch_size=batch_size))
+
+    def probabilities(self, logits_NC: Floats) -> Floats:
+        """Calibrated probabilities_NC of these logits."""
+        return probabilities(logits_NC, self.manifest.target.task, self.manifest.temperature)
+
+    def answers(self, probabilities_NC: Floats) -> Answers:
+        """What is answered, by column: labels, sets of them or scores, as the task is."""
+        target = self.manifest.target
+        if target.task == "score":
+            return {"score": target.score(probabilities_NC[:, 0].astype(float)).tolist()}
+        if target.task == "multi_label":
+            return label_set_answers(probabilities_NC, self.labels, self.manifest.threshold)
+        return label_answers(probabilities_NC, self.labels, self.abstains(probabilities_NC))
 
     def abstains(self, probabilities_NC: Floats) -> NDArray[np.bool_]:
         """abstained_N: which of these answers had better be a person's; none where the manifest has no threshold."""

@@ -1,51 +1,60 @@
 """The open inference protocol, version 2 (KServe): so that existing clients of other servers work unchanged."""
 
+import json
 from typing import Any
 
-from bento.predictor import Floats
 from bento.router import Champion
-from bento.schemas import V2Request
+from bento.schemas import ApiError, V2Request
+from bento.task_types import Answers, Floats, Task
 
 SERVER = {"name": "retort", "version": "2", "extensions": []}
 
 
+OUTPUTS: dict[Task, dict[str, str]] = {
+    "single_label": {"label": "BYTES", "probability": "FP32", "probabilities": "FP32", "abstained": "BOOL"},
+    "multi_label": {"labels": "BYTES", "probabilities": "FP32"},
+    "score": {"score": "FP32"},
+}
+"""Output -> its datatype. `labels` has a JSON list a text, since a tensor has no rows of different lengths."""
+
+
 def model_metadata(champion: Champion) -> dict[str, Any]:
     """`GET /v2/models/NAME`."""
-    num_labels = len(champion.predictor.labels)
+    labels = champion.predictor.labels
+    outputs = OUTPUTS[champion.predictor.manifest.target.task]
     return {
         "name": champion.identity.name,
         "versions": [champion.identity.version],
         "platform": "onnxruntime",
         "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [
-            {"name": "label", "datatype": "BYTES", "shape": [-1]},
-            {"name": "probability", "datatype": "FP32", "shape": [-1]},
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, num_labels]},
-            {"name": "abstained", "datatype": "BOOL", "shape": [-1]},
+            {"name": name, "datatype": datatype, "shape": [-1, len(labels)] if name == "probabilities" else [-1]}
+            for name, datatype in outputs.items()
         ],
-        "parameters": {"labels": list(champion.predictor.labels), "model_sha256": champion.identity.model_sha256},
+        "parameters": {"labels": list(labels), "model_sha256": champion.identity.model_sha256},
     }
 
 
 def infer_response(
-    request: V2Request, request_id: str, champion: Champion, probabilities_NC: Floats, abstained_N: list[bool]
+    request: V2Request, request_id: str, champion: Champion, probabilities_NC: Floats, answers: Answers
 ) -> dict[str, Any]:
-    """The answer to `infer`: the wanted outputs, all by default."""
-    num_texts, num_labels = probabilities_NC.shape
-    labels = champion.predictor.labels
-    outputs = {
-        "label": ("BYTES", [num_texts], [labels[index] for index in probabilities_NC.argmax(axis=1)]),
-        "probability": ("FP32", [num_texts], probabilities_NC.max(axis=1).tolist()),
-        "probabilities": ("FP32", [num_texts, num_labels], probabilities_NC.ravel().tolist()),
-        "abstained": ("BOOL", [num_texts], abstained_N),
+    """The answer to `infer`: the wanted outputs, all by default. Raises: ApiError for one that the model lacks."""
+    known = OUTPUTS[champion.predictor.manifest.target.task]
+    wanted = [output.name for output in request.outputs] if request.outputs else list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise ApiError(422, "output", f"expected outputs of {', '.join(known)}; got {', '.join(unknown)}", "outputs")
+    tensors: dict[str, tuple[list[int], list[Any]]] = {
+        name: ([len(values)], [json.dumps(each) for each in values] if name == "labels" else values)
+        for name, values in answers.items()
     }
-    wanted = [output.name for output in request.outputs] if request.outputs else list(outputs)
+    tensors["probabilities"] = (list(probabilities_NC.shape), probabilities_NC.ravel().tolist())
     return {
         "model_name": champion.identity.name,
         "model_version": champion.identity.version,
         "id": request_id,
         "parameters": {"model_sha256": champion.identity.model_sha256, "bento": champion.identity.bento},
         "outputs": [
-            dict(zip(("name", "datatype", "shape", "data"), (name, *outputs[name]), strict=True)) for name in wanted
+            {"name": name, "datatype": known[name], "shape": tensors[name][0], "data": tensors[name][1]}
+            for name in wanted
         ],
     }

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bento.errors import RetortError
 from bento.predictor import Text
+from bento.task_types import Task
 
 MAX_BODY_BYTES = 1 << 20
 MAX_TEXTS = 256
@@ -120,7 +121,7 @@ class V2OutputName(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    name: Literal["label", "probability", "probabilities", "abstained"]
+    name: Literal["label", "probability", "probabilities", "abstained", "labels", "score"]
 
 
 class V2Request(BaseModel):
@@ -161,6 +162,22 @@ class Prediction(BaseModel):
     """Every label's probability, with `return_all`."""
 
 
+class LabelSet(BaseModel):
+    """The labels of one text that reach the model's threshold, from a multi_label model."""
+
+    labels: list[str]
+    label_probabilities: list[float]
+    """Of each of `labels`."""
+    probabilities: dict[str, float] | None = None
+    """Every label's probability, with `return_all`."""
+
+
+class Score(BaseModel):
+    """The number that a model of scores gives one text or pair."""
+
+    score: float
+
+
 class ModelIdentity(BaseModel):
     """The model that answered."""
 
@@ -174,7 +191,7 @@ class PredictResponse(BaseModel):
     """Predictions in the order of the texts."""
 
     request_id: str
-    predictions: list[Prediction]
+    predictions: list[Prediction | LabelSet | Score]
     model: ModelIdentity
 
 
@@ -192,6 +209,8 @@ class IdentityResponse(ModelIdentity):
     """The model and what it can answer."""
 
     labels: list[str]
+    task: Task
+    """What it answers."""
     pairs: bool
     """Whether each input is a pair of sentences."""
     max_tokens: int

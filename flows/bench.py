@@ -16,7 +16,7 @@ from flows.chain import Built, make_candidate
 from flows.config import Config
 from flows.peers import Missing, Peer, load_peers, predict_with
 from tasks.data import read_split
-from tasks.evaluate import Answer, interleaved, read_predictions, sample, throughput
+from tasks.evaluate import Answer, interleaved, read_class_predictions, sample, throughput
 from tasks.gate import GateConfig, MarginGate, judge
 from tasks.store import Step
 from tasks.types import Artifact
@@ -104,7 +104,8 @@ def _measure(built: Built, predictor: Predictor, peers: list[Peer], seed: int) -
     latency_ms = interleaved(answers, sentences)
     batched = answers | {"candidate": partial(predictor.predict, batch_size=32)}
     per_s = [{name: throughput(answer, test) for name, answer in batched.items()} for _ in range(NUM_BATCH_ROUNDS)]
-    about = {"candidate": ("", built.scores["candidate"].size_bytes, built.scores["candidate"].accuracy.value)}
+    ours = built.scores["candidate"]
+    about = {"candidate": ("", ours.size_bytes, ours.metrics["accuracy"].value)}
     for peer in peers:
         predictions = predict_with(peer, built.data, max_tokens=predictor.manifest.max_tokens)
         about[peer.name] = (peer.version, peer.size_bytes, float(predictions.correct_N.mean()))
@@ -169,8 +170,8 @@ def _accuracy_rows(ours: Measured, theirs: list[Measured]) -> list[dict[str, Any
 
 def _non_inferior_row(built: Built) -> dict[str, Any]:
     """Tango's test at one point, whatever margin the config's gate has; only a pass meets the target."""
-    candidate = read_predictions(built.evaluation.path, built.chain[-1])
-    teacher = read_predictions(built.evaluation.path, "teacher")
+    candidate = read_class_predictions(built.evaluation.path, built.chain[-1])
+    teacher = read_class_predictions(built.evaluation.path, "teacher")
     rule = GateConfig(accuracy=MarginGate(margin=MARGIN))
     (verdict,) = judge(candidate, teacher, reference_name="teacher", config=rule)
     return row(
@@ -185,27 +186,27 @@ def _int8_rows(built: Built) -> list[dict[str, Any]]:
         return []
     before, after = built.scores["export"], built.scores["quantize"]
     saved = 100 * (1 - after.size_bytes / before.size_bytes)
-    kept = 100 * after.accuracy.value / before.accuracy.value
+    float_accuracy, accuracy = (each.metrics["accuracy"].value for each in (before, after))
+    kept = 100 * accuracy / float_accuracy
     return [
         row("int8 alone: folder saved", saved, "%", f"export: {before.size_bytes / 1e6:.3g} MB",
              before.size_bytes / after.size_bytes, *_at_least(saved, INT8_SAVED, "{:g} %")),
-        row("int8 alone: accuracy kept", kept, "%", f"export: {before.accuracy.value:.4f}",
-             after.accuracy.value / before.accuracy.value, *_at_least(kept, INT8_KEPT, "{:g} %")),
+        row("int8 alone: accuracy kept", kept, "%", f"export: {float_accuracy:.4f}",
+             accuracy / float_accuracy, *_at_least(kept, INT8_KEPT, "{:g} %")),
     ]  # fmt: skip
 
 
 def _teacher_rows(built: Built) -> list[dict[str, Any]]:
-    teacher, floor = built.scores["teacher"], built.scores["floor"]
+    teacher, floor = (built.scores[name].metrics["accuracy"].value for name in ("teacher", "floor"))
     same = _predicted(built, "teacher") == _predicted(built, built.chain[-1])
     return [
-        row("accuracy of the teacher", teacher.accuracy.value, "", f"TF-IDF floor: {floor.accuracy.value:.4f}",
-             teacher.accuracy.value / floor.accuracy.value),
+        row("accuracy of the teacher", teacher, "", f"TF-IDF floor: {floor:.4f}", teacher / floor),
         row("same answer as the teacher", float(same.mean()), ""),
     ]  # fmt: skip
 
 
 def _predicted(built: Built, name: str) -> Any:
-    return read_predictions(built.evaluation.path, name).probabilities_NC.argmax(axis=1)
+    return read_class_predictions(built.evaluation.path, name).probabilities_NC.argmax(axis=1)
 
 
 def _at_least(value: float, wanted: float | None, pattern: str) -> tuple[str, bool | None]:

@@ -20,7 +20,7 @@ from flows.chain import Built, make_candidate, make_context
 from flows.config import Config
 from tasks.compress.quantize import Quantize
 from tasks.data import read_split
-from tasks.evaluate import evaluation_batch, read_predictions
+from tasks.evaluate import evaluation_batch, read_class_predictions
 from tasks.gate import GateConfig, MarginGate, Probes, SliceGate, judge, judge_measured, num_unknown
 from tasks.gate.verdicts import ALPHA
 from tasks.quantization.invariance import in_one_batch, largest_shift
@@ -55,7 +55,7 @@ Rng = np.random.Generator
 def bench_gate(chosen: Config) -> dict[str, Any]:
     """Trials on the test rows of one build, which is made, or found in the store."""
     built = make_candidate(chosen, None, stage=plain)
-    teacher = read_predictions(built.evaluation.path, "teacher")
+    teacher = read_class_predictions(built.evaluation.path, "teacher")
     rng = np.random.default_rng(0)
     rows = [
         *accuracy_rows(teacher, DISAGREEMENT, rng),
@@ -124,7 +124,7 @@ def calibration_row(teacher: Predictions, rng: Rng) -> dict[str, Any]:
 def model_rows(chosen: Config, built: Built, rng: Rng) -> list[dict[str, Any]]:
     """Faults of the model folder: a vocabulary of which half is gone, and int8 ranges that the whole batch shares."""
     texts = list(read_split(built.data.path, "test").texts)
-    candidate = read_predictions(built.evaluation.path, built.chain[-1])
+    candidate = read_class_predictions(built.evaluation.path, built.chain[-1])
     unknown_N = unknown_texts(half_vocabulary(Predictor(built.model.path).tokenizer), texts)
     config = GateConfig(unknown_words=LIMITS["unknown_words"])
     passed = [_passes(judge_measured(candidate, _drawn_unknown(unknown_N, rng), config)) for _ in range(NUM_TRIALS)]

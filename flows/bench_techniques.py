@@ -41,7 +41,7 @@ def bench_techniques(chosen: Config) -> dict[str, Any]:
 
 def _half(chosen: Config) -> list[dict[str, Any]]:
     built = make_candidate(_changed(chosen, (Distil(**_training(chosen)), Export())), None, stage=plain)
-    teacher, student = built.scores["teacher"].accuracy.value, built.scores["candidate"].accuracy.value
+    teacher, student = (built.scores[name].metrics["accuracy"].value for name in ("teacher", "candidate"))
     kept = 100 * student / teacher
     return [
         row("half the layers: accuracy kept", kept, "%", f"teacher: {teacher:.4f}", student / teacher,
@@ -54,11 +54,11 @@ def _sparse(chosen: Config) -> list[dict[str, Any]]:
     chain: tuple[Technique, ...] = (*cut, PruneWeights(sparsity=SPARSITY, **_training(chosen)), Export(), Pack())
     built = make_candidate(_changed(chosen, chain), None, stage=plain)
     teacher, dense, packed = (built.scores[name] for name in ("teacher", "export", "pack"))
-    lost = 100 * (teacher.accuracy.value - packed.accuracy.value)
+    lost = 100 * (teacher.metrics["accuracy"].value - packed.metrics["accuracy"].value)
     stored = 100 * packed.size_bytes / dense.size_bytes
     title = f"{100 * SPARSITY:.0f} % of the weights zero"
     return [
-        row(f"{title}: accuracy lost", lost, "points", f"teacher: {teacher.accuracy.value:.4f}",
+        row(f"{title}: accuracy lost", lost, "points", f"teacher: {teacher.metrics['accuracy'].value:.4f}",
             target=f"<= {LOST:g} points", met=lost <= LOST),
         row(f"{title}: stored", stored, "%", f"dense: {dense.size_bytes / 1e6:.3g} MB",
             dense.size_bytes / packed.size_bytes, f"<= {STORED:g} %", stored <= STORED),

@@ -26,8 +26,9 @@ from tasks.data import read_labels, read_split
 from tasks.distillation import spread
 from tasks.structure import keep_heads
 from tasks.students import keep_layers, narrow
+from tasks.task_types import SingleLabel
 from tasks.train import load_base
-from tasks.training import Recipe, Rows, fit, label_targets, tokenize
+from tasks.training import Recipe, Rows, fit, tokenize
 from tasks.types import Split
 from tasks.vocabulary import cut_vocabulary
 
@@ -95,7 +96,8 @@ def retort_per_s(student: Student, batch_size: int, learning_rate: float, folder
     )
     with _fresh_accelerate(), tempfile.TemporaryDirectory(dir=folder) as work:
         (epoch,) = fit(
-            copy.deepcopy(student.model), student.rows, few, recipe=recipe, pad_id=student.tokenizer.pad_token_id,
+            copy.deepcopy(student.model), student.rows, few, task=SingleLabel(), recipe=recipe,
+            pad_id=student.tokenizer.pad_token_id,
             loss=lambda logits_BC, batch: nn.cross_entropy(logits_BC, batch["label"]), work=Path(work), name="bench",
             dropout=False,
         )  # fmt: skip
@@ -146,7 +148,8 @@ def _rows(per_s: dict[str, list[float]]) -> list[dict[str, Any]]:
 
 
 def _student(model: Any, tokenizer: Any, train: Split, labels: tuple[str, ...], chosen: Config) -> Student:
-    rows = tokenize(tokenizer, train.texts, max_tokens=chosen.teacher.max_tokens, targets=label_targets(train, labels))
+    targets = {"label": SingleLabel().targets(train, labels)}
+    rows = tokenize(tokenizer, train.texts, max_tokens=chosen.teacher.max_tokens, targets=targets)
     return Student(model=model, tokenizer=tokenizer, rows=rows)
 
 

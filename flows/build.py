@@ -21,6 +21,7 @@ from flows.stages import prepare_logging, run_name, side_by_side, stage
 from tasks.analysis import read_analysis
 from tasks.behaviour import read_behaviour
 from tasks.data import read_split
+from tasks.metrics import TITLES
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
 from tasks.report.card import CARD_FILE
@@ -106,8 +107,9 @@ def _log(config: Config, built: Built, report: GateReport, result: Mapping[str, 
             tracking.log_stage(step)
         tracking.log_scores(built.scores)
         tracking.log_gate(report)
-        analysis = read_analysis(built.analysis.path)
-        tracking.log_evidence(analysis["calibration"], analysis["abstention"], read_behaviour(built.behaviour.path))
+        if built.analysis and built.behaviour:
+            analysis = read_analysis(built.analysis.path)
+            tracking.log_evidence(analysis["calibration"], analysis["abstention"], read_behaviour(built.behaviour.path))
         details = dict(result) | summaries.read_details(built)
         tracking.log_figures(summaries.figures(details))
         tracking.log_tables(summaries.evaluation_tables(built, details))
@@ -148,8 +150,10 @@ def _candidate(config: Config, built: Built, report: GateReport, run_id: str, ca
     test = read_split(built.data.path, "test")
     key = json.dumps([built.model.sha256, built.data.sha256, config.gate.model_dump()], sort_keys=True)
     scores, teacher = built.scores["candidate"], built.scores["teacher"]
+    metric = next(iter(scores.metrics))
     description = (
-        f"Accuracy {scores.accuracy.value:.4f} (teacher {teacher.accuracy.value:.4f}) on {scores.num_rows} test rows; "
+        f"{TITLES[metric]} {scores.metrics[metric].value:.4f} (teacher {teacher.metrics[metric].value:.4f}) "
+        f"on {scores.num_rows} test rows; "
         f"{scores.size_bytes / 1e6:.1f} MB; {scores.latency_ms_p50:.2f} ms a sentence, "
         f"{teacher.latency_ms_p50 / scores.latency_ms_p50:.1f} times faster than the teacher in PyTorch. "
         f"Gate: {report.outcome}."

@@ -25,11 +25,12 @@ from tasks.release.ledger import Champion
 from tasks.search import Found, Submit, one_after_another, read_search, search
 from tasks.store import Step, run_step
 from tasks.train import base_architecture, teacher_logits, train_teacher
-from tasks.training import label_targets
-from tasks.types import Artifact, GateReport, Scores
+from tasks.types import AnyPredictions, Artifact, GateReport, Scores
 
-EVIDENCE = ("calibrate", "evaluate", "behaviour", "analysis")
+EVIDENCE = ("calibrate", "evaluate")
 """The stages after the chain, whatever it was."""
+CLASS_EVIDENCE = ("behaviour", "analysis")
+"""Those after them where a text has one class."""
 
 Stage = Callable[[str, Callable[..., Step]], Callable[..., Step]]
 
@@ -42,8 +43,9 @@ class Built:
     data: Artifact
     model: Artifact
     evaluation: Artifact
-    behaviour: Artifact
-    analysis: Artifact
+    behaviour: Artifact | None
+    """None where a text has more or other than one class; so is `analysis`."""
+    analysis: Artifact | None
     scores: dict[str, Scores]
     techniques: dict[str, list[str]]
     """Evaluated model -> the techniques that made it from the one before."""
@@ -87,21 +89,24 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
     evaluation = stage("evaluate", partial(evaluate, seed=config.teacher.seed))(
         data=data.artifact, teacher=context.teacher, models=models
     )
-    behaviour = stage("behaviour", partial(try_behaviour, config=config.behaviour, seed=config.teacher.seed))(
-        data=data.artifact, teacher=exported.artifact, candidate=calibrated.artifact
-    )
-    analysis = stage("analysis", partial(analyse, config=config.errors, seed=config.teacher.seed))(
-        data=data.artifact, evaluation=evaluation.artifact, teacher_logits=logits.artifact,
-        candidate=calibrated.artifact, candidate_name=candidate,
-    )  # fmt: skip
+    explained: list[Step] = []
+    if config.data.task == "single_label":
+        behaviour = stage("behaviour", partial(try_behaviour, config=config.behaviour, seed=config.teacher.seed))(
+            data=data.artifact, teacher=exported.artifact, candidate=calibrated.artifact
+        )
+        analysis = stage("analysis", partial(analyse, config=config.errors, seed=config.teacher.seed))(
+            data=data.artifact, evaluation=evaluation.artifact, teacher_logits=logits.artifact,
+            candidate=calibrated.artifact, candidate_name=candidate,
+        )  # fmt: skip
+        explained = [behaviour, analysis]
     scores = read_scores(evaluation.artifact.path)
     return Built(
-        steps=(*steps, *walk.steps, calibrated, evaluation, behaviour, analysis),
+        steps=(*steps, *walk.steps, calibrated, evaluation, *explained),
         data=data.artifact,
         model=calibrated.artifact,
         evaluation=evaluation.artifact,
-        behaviour=behaviour.artifact,
-        analysis=analysis.artifact,
+        behaviour=explained[0].artifact if explained else None,
+        analysis=explained[1].artifact if explained else None,
         scores=scores | {"candidate": scores[candidate]},
         techniques=walk.techniques,
         found=found,
@@ -112,15 +117,17 @@ def stage_names(config: Config) -> list[str]:
     """The stages of `make_candidate` in their order; what a search will choose is not known before it."""
     more = [f"teacher_{number}" for number in range(2, len(config.more_teachers) + 2)]
     names = ["data", "teacher", *more, "teacher_logits", "export_teacher"]
+    evidence = (*EVIDENCE, *(CLASS_EVIDENCE if config.data.task == "single_label" else ()))
     if not isinstance(config.compress, tuple):
-        return [*names, "search", "the chain that it chooses", *EVIDENCE]
+        return [*names, "search", "the chain that it chooses", *evidence]
     for at, name in enumerate(step_names(config.compress)):
         names += [name, f"export_{name}"] if _needs_export(config.compress, at) else [name]
-    return [*names, *EVIDENCE]
+    return [*names, *evidence]
 
 
 def _check(config: Config) -> None:
-    """Raises: UserError for what cannot be made of this teacher."""
+    """Raises: UserError for what cannot be made of this teacher, or not for this task."""
+    config.check_task()
     base = base_architecture(config.teacher)
     shape = replace(base, max_positions=config.teacher.max_tokens)
     if isinstance(config.compress, tuple):
@@ -131,6 +138,8 @@ def _check(config: Config) -> None:
 
 def _check_classes(config: Config, data: Artifact) -> None:
     """Raises: UserError for a class of the config, or a time column, that the data does not have."""
+    if config.data.task != "single_label":
+        return
     labels = read_labels(data.path)
     if config.serve.abstain is not None:
         config.serve.abstain.check_classes(labels)
@@ -158,9 +167,7 @@ def _teachers(config: Config, data: Artifact, stage: Stage) -> list[Step]:
 
 def make_context(config: Config, data: Artifact, teachers: list[Artifact], logits: Artifact) -> Context:
     """What every technique is given. Raises: RetortError for a teacher that has learnt nothing."""
-    labels_N = label_targets(read_split(data.path, "validation"), read_labels(data.path))["label"]
-    check_teacher(np.load(logits.path / "validation.npy"), labels_N)
-    return Context(
+    context = Context(
         name=config.name,
         data=data,
         teacher=teachers[0],
@@ -169,6 +176,9 @@ def make_context(config: Config, data: Artifact, teachers: list[Artifact], logit
         max_tokens=config.serve.max_tokens or config.teacher.max_tokens,
         seed=config.teacher.seed,
     )
+    truth = context.task.targets(read_split(data.path, "validation"), read_labels(data.path))
+    check_teacher(np.load(logits.path / "validation.npy"), truth, context.task)
+    return context
 
 
 def _compress(chain: Sequence[Technique], context: Context, stage: Stage) -> _Walk:
@@ -217,9 +227,9 @@ def gate(config: Config, built: Built, champion: Champion | None) -> GateReport:
         probes=probe(predictor, predictor.tokenizer, test.texts, config.gate),
         num_judged=note_use(test, model_sha256=built.model.sha256, name=config.name),
         columns=_slices(config, built.data),
-        behaviour=read_behaviour(built.behaviour.path),
+        behaviour=read_behaviour(built.behaviour.path) if built.behaviour else (),
     )
-    references = {"teacher": read_predictions(built.evaluation.path, "teacher")}
+    references: dict[str, AnyPredictions] = {"teacher": read_predictions(built.evaluation.path, "teacher")}
     if champion is not None and champion.model_sha256 != built.model.sha256:
         step = evaluate_champion(data=built.data, folder=champion.model_path, sha256=champion.model_sha256)
         references["champion"] = read_predictions(step.artifact.path, "champion")

@@ -329,6 +329,7 @@ def bench(
     if len(given) > 1:
         raise UserError("bench: expected --training or --techniques, got both; run one after the other")
     chosen = load_config(config, overrides)
+    chosen.require_classes("retort bench")
     _show_progress()
     found = _without_prefect_noise(lambda: _benchmark(given[0] if given else what)(chosen))
     _print_json(found) if as_json else show_bench(found, console)

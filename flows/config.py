@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from bento.errors import ConfigError
+from bento.errors import ConfigError, UserError
 from tasks.analysis import ErrorsConfig
 from tasks.behaviour import BehaviourConfig
 from tasks.calibrate import AbstainConfig
 from tasks.compress import Technique, check_chain
 from tasks.data import DataConfig
 from tasks.data.labelled import Columns
-from tasks.gate import GateConfig
+from tasks.gate import GateConfig, check_gates
 from tasks.monitor.config import MonitorConfig
 from tasks.report.card import CardConfig
 from tasks.search.space import SearchConfig
@@ -114,6 +114,29 @@ class Config(Section):
                 raise ValueError(f"gate.behaviour.{kind}: expected tests in behaviour.{kind}, got none; add some")
         return self
 
+    def require_classes(self, what: str) -> None:
+        """Raises: UserError where the data has more or other than one class a text."""
+        if self.data.task != "single_label":
+            raise UserError(f"{what} works with one class a text (single_label); data.task is {self.data.task}")
+
+    def check_task(self) -> None:
+        """Before any compute. Raises: UserError for what is not there for the task of the data."""
+        check_gates(self.gate, self.data.task)
+        if self.data.task == "single_label":
+            return
+        asked = {
+            "serve.abstain": self.serve.abstain is not None,
+            "behaviour": bool(self.behaviour.model_fields_set),
+            "errors": bool(self.errors.model_fields_set),
+            "release.approval require_if": self.release.approval == "require_if",
+            "compress.search": not isinstance(self.compress, tuple),
+            "compress prune_structure": isinstance(self.compress, tuple)
+            and any(technique.kind == "prune_structure" for technique in self.compress),
+        }
+        for what, given in asked.items():
+            if given:
+                self.require_classes(what)
+
 
 class Gates(Section):
     """What `retort gate` reads of a file: a whole build's config, or these two alone."""
@@ -137,6 +160,7 @@ def load_gates(path: Path | None, overrides: list[str] | None = None) -> Gates:
     if "name" not in tree:
         return _validate(Gates, where, tree, lines, overrides)
     whole = _validate(Config, where, tree, lines, overrides)
+    whole.require_classes("retort gate")
     columns = Columns(text=whole.data.text, label=whole.data.label, text_pair=whole.data.text_pair)
     return Gates(data=columns, gate=whole.gate)
 

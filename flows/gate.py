@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from tasks.any_model import AnyModel, open_model
 from tasks.data.labelled import read_labelled
 from tasks.data.rows import listed
 from tasks.evaluate import interleaved, predict, sample, score, throughput
-from tasks.gate import Evidence, GateConfig, judge_evidence, judge_slice_values, probe, slice_columns
+from tasks.gate import Evidence, GateConfig, check_gates, judge_evidence, judge_slice_values, probe, slice_columns
 from tasks.gate.verdicts import check_probabilities
 from tasks.holdout import holdout_sha256, note_use
 from tasks.types import Predictions, Scores, Split
@@ -68,22 +68,25 @@ def gate_folder(model: Path, data: Path, against: Path | None, chosen: Gates) ->
         "num_rows": len(split),
         "scores": {role: score_row(one) for role, one in scores.items()},
         "verdicts": verdict_rows(report.verdicts),
-        "slices": slice_rows(found, references, chosen.gate),
+        "slices": slice_rows(answers["candidate"], columns, references, chosen.gate),
     }
 
 
-def slice_rows(found: Evidence, references: dict[str, Predictions], config: GateConfig) -> list[dict[str, Any]]:
+def slice_rows(
+    candidate: Predictions, columns: Mapping[str, Sequence[str]], references: dict[str, Predictions], config: GateConfig
+) -> list[dict[str, Any]]:
     """One row for each part of each slice and reference."""
     return [
         row
         for name, reference in references.items()
         for rule in config.slices
-        for row in verdict_rows(judge_slice_values(found.predictions, reference, found.columns[rule.by], name, rule))
+        for row in verdict_rows(judge_slice_values(candidate, reference, columns[rule.by], name, rule))
     ]
 
 
 def _check_asked(config: GateConfig, against: Path | None) -> None:
     """Raises: UserError where nothing can be judged, or something only against a reference that is not there."""
+    check_gates(config, "single_label")
     if config.behaviour is not None:
         raise UserError("gate.behaviour needs the tests of a whole build, which `retort run` makes; leave it out here")
     if against is not None:

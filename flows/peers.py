@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from bento.manifest import folder_size_bytes
-from bento.predictor import softmax
+from bento.task_types import softmax
 from tasks.data import read_labels, read_split
-from tasks.evaluate import Answer, label_indices, read_predictions, write_predictions
+from tasks.evaluate import Answer, read_class_predictions, write_predictions
 from tasks.store import run_step
+from tasks.task_types import SingleLabel
 from tasks.types import Artifact, Predictions
 
 ONNX_NAME, INT8_NAME, OPENVINO_NAME = "model.onnx", "model_quantized.onnx", "openvino_model.xml"
@@ -156,7 +157,7 @@ def predict_with(peer: Peer, data: Artifact, *, max_tokens: int) -> Predictions:
         test, labels = read_split(data.path, "test"), read_labels(data.path)
         probabilities_NC = np.concatenate([peer.answer([text]) for text in test.texts])
         predictions = Predictions(
-            ids=test.ids, probabilities_NC=probabilities_NC, labels_N=label_indices(test, labels),
+            ids=test.ids, probabilities_NC=probabilities_NC, labels_N=SingleLabel().targets(test, labels),
             latency_ms_N=np.empty(0),
         )  # fmt: skip
         write_predictions(out, "peer", predictions)
@@ -165,7 +166,7 @@ def predict_with(peer: Peer, data: Artifact, *, max_tokens: int) -> Predictions:
     step = run_step(
         "peer answers", kind="scores", inputs=(peer.artifact, data), config=config, code=__name__, make=make
     )
-    return read_predictions(step.artifact.path, "peer")
+    return read_class_predictions(step.artifact.path, "peer")
 
 
 def _peer(name: str, package: str, artifact: Artifact, answer: Answer) -> Peer:

@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.chain import make_candidate, stage_names
 from flows.config import Config
+from tasks.gate import metric_rules
 from tasks.store import NotMadeError, Step, only_looking
 
 
@@ -42,6 +43,11 @@ def _steps(config: Config) -> list[dict[str, str]]:
 
 def _gates(config: Config) -> list[dict[str, Any]]:
     limits = config.gate.model_dump(exclude_none=True)
+    if config.data.task != "single_label":
+        del limits["accuracy"]
+        limits = {
+            name: rule.model_dump() for name, rule in metric_rules(config.gate, config.data.task).items()
+        } | limits
     return [{"gate": key, "limit": value} for key, value in limits.items() if value]
 
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tasks.metrics import TITLES, metrics_of
+
 STYLES = {
     "pass": "green", "passed": "bold green", "promoted": "bold green", "cached": "green", "no_drift": "green",
     "mix_only": "yellow", "inconclusive": "yellow", "awaiting_approval": "yellow", "suspect": "yellow", "runs": "cyan",
@@ -48,8 +50,10 @@ def show_build(result: Mapping[str, Any], console: Console) -> None:
     if result.get("search"):
         console.print(escape(result["search"]["words"]) + "\n")
     console.print(_scores_table(result["scores"]))
-    console.print(_behaviour_table(result["behaviour"]))
-    console.print(_calibration_line(result["calibration"], result["abstention"]), highlight=False)
+    if result["behaviour"]:
+        console.print(_behaviour_table(result["behaviour"]))
+    if result["calibration"]:
+        console.print(_calibration_line(result["calibration"], result["abstention"]), highlight=False)
     console.print(_verdict_table(result["verdicts"]))
     seconds = sum(stage["seconds"] for stage in result["stages"])
     cached = sum(stage["cached"] for stage in result["stages"])
@@ -95,12 +99,13 @@ def _scores_table(scores: Mapping[str, Any]) -> Table:
 
 
 def _scores_rows(title: str, scores: Mapping[str, Any]) -> Table:
-    figures = ("accuracy", "95 % interval", "macro-F1", "MB", "p50 ms", "p95 ms", "per s")
+    first, second = metrics_of(next(iter(scores.values())))
+    figures = (TITLES[first], "95 % interval", TITLES[second], "MB", "p50 ms", "p95 ms", "per s")
     table = _table(title, "model", *figures, right=figures)
     for name, row in scores.items():
-        low, high = row["accuracy_interval"]
+        low, high = row[f"{first}_interval"]
         table.add_row(
-            name, f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}", f"{row['macro_f1']:.4f}",
+            name, f"{row[first]:.4f}", f"{low:.3f}-{high:.3f}", f"{row[second]:.4f}",
             f"{row['size_bytes'] / 1e6:.1f}", number(row["latency_ms_p50"], "{:.2f}"),
             number(row["latency_ms_p95"], "{:.2f}"), number(row["throughput_per_s"], "{:,.0f}"),
         )  # fmt: skip

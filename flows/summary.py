@@ -20,8 +20,9 @@ from tasks.analysis.flips import confusion_counts
 from tasks.behaviour import read_behaviour, read_shown_failures
 from tasks.data import read_labels, read_report
 from tasks.evaluate import read_predictions
+from tasks.metrics import TITLES, metrics_of
 from tasks.stats.calibration import reliability_curve
-from tasks.types import GateReport, Scores, Verdict
+from tasks.types import AnyPredictions, GateReport, Predictions, Scores, SigmoidPredictions, Verdict
 
 if TYPE_CHECKING:
     from flows.chain import Built
@@ -33,7 +34,7 @@ def summarise(
     config: "Config", built: "Built", report: GateReport, champion: "Champion | None", *, command: str
 ) -> dict[str, Any]:
     """JSON-able: outcome still open, everything else as measured."""
-    analysis = read_analysis(built.analysis.path)
+    analysis = read_analysis(built.analysis.path) if built.analysis else {}
     return {
         "outcome": "failed",
         "name": config.name,
@@ -59,9 +60,9 @@ def summarise(
             for step in built.steps
         ],
         "search": _search(built),
-        "calibration": analysis["calibration"],
-        "abstention": analysis["abstention"],
-        "behaviour": [asdict(result) for result in read_behaviour(built.behaviour.path)],
+        "calibration": analysis.get("calibration"),
+        "abstention": analysis.get("abstention"),
+        "behaviour": [asdict(found) for found in read_behaviour(built.behaviour.path)] if built.behaviour else [],
         "data": read_report(built.data.path),
         "environment": _environment(),
         "card": _card(config),
@@ -89,8 +90,7 @@ def _search(built: "Built") -> dict[str, Any] | None:
 def score_row(scores: Scores) -> dict[str, Any]:
     """Flat and JSON-able; what was not measured is null."""
     row: dict[str, Any] = asdict(scores)
-    for metric in ("accuracy", "macro_f1"):
-        found = row.pop(metric)
+    for metric, found in row.pop("metrics").items():
         row |= {metric: found["value"], f"{metric}_interval": [found["low"], found["high"]]}
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
@@ -137,14 +137,15 @@ def evaluation_tables(built: "Built", details: Mapping[str, Any]) -> dict[str, l
     """What MLflow shows and compares as tables: scores by class, every error, every flip."""
     import pandas as pd
 
-    paths = [built.analysis.path / f"{name}.csv" for name in ("errors", "flips")]
+    paths = [built.analysis.path / f"{name}.csv" for name in ("errors", "flips")] if built.analysis else []
     read = {path.stem: pd.read_csv(path, keep_default_na=False).to_dict("records") for path in paths}
     return {"per_class": details["per_class"], **read}
 
 
 def tables(built: "Built") -> list[Path]:
     """The CSV files of the build's evidence."""
-    return sorted(path for artifact in (built.behaviour, built.analysis) for path in artifact.path.glob("*.csv"))
+    evidence = [artifact for artifact in (built.behaviour, built.analysis) if artifact]
+    return sorted(path for artifact in evidence for path in artifact.path.glob("*.csv"))
 
 
 def figures(details: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,45 +153,69 @@ def figures(details: Mapping[str, Any]) -> dict[str, Any]:
     from tasks.report.charts import latency_figure, marks_of, tradeoff_figure
     from tasks.report.figures import class_figure, confusion_figure, reliability_figure
 
-    return {
-        "accuracy_latency.png": tradeoff_figure(marks_of(details)),
+    judged, _ = metrics_of(details["scores"]["candidate"])
+    found = {
+        f"{judged}_latency.png": tradeoff_figure(marks_of(details), TITLES[judged]),
         "latency.png": latency_figure(details["latency_ms"]),
-        "f1_by_class.png": class_figure(details["per_class"]),
-        "confusion.png": confusion_figure(details["confusion"]["counts"], details["confusion"]["labels"]),
-        "reliability.png": reliability_figure(details["reliability"]),
     }
+    if details["per_class"]:
+        found["f1_by_class.png"] = class_figure(details["per_class"])
+    if "confusion" in details:
+        found["confusion.png"] = confusion_figure(details["confusion"]["counts"], details["confusion"]["labels"])
+        found["reliability.png"] = reliability_figure(details["reliability"])
+    return found
 
 
 def read_details(built: "Built") -> dict[str, Any]:
     """Per-class scores, latencies and the tables' beginnings, which the report shows and the JSON does not."""
-    from sklearn.metrics import f1_score
-
-    labels = read_labels(built.data.path)
     teacher = read_predictions(built.evaluation.path, "teacher")
     candidate = read_predictions(built.evaluation.path, built.chain[-1])
-    predicted_N, teacher_N = candidate.probabilities_NC.argmax(axis=1), teacher.probabilities_NC.argmax(axis=1)
-    options = {"labels": list(range(len(labels))), "average": None, "zero_division": 0}
-    per_class = zip(
-        labels,
-        f1_score(candidate.labels_N, teacher_N, **options),
-        f1_score(candidate.labels_N, predicted_N, **options),
-        np.bincount(candidate.labels_N, minlength=len(labels)),
-        strict=True,
-    )
-    shown = {"teacher": teacher, "candidate": candidate}
-    return {
-        "confusion": {"labels": list(labels), "counts": confusion_counts(candidate, len(labels)).tolist()},
-        "reliability": {
-            name: reliability_curve(found.probabilities_NC, found.labels_N) for name, found in shown.items()
-        },
-        "per_class": [
-            {"label": label, "f1_teacher": float(before), "f1_candidate": float(after), "support": int(support)}
-            for label, before, after, support in per_class
-        ],
-        "analysis": read_analysis(built.analysis.path),
-        "behaviour_failures": read_shown_failures(built.behaviour.path),
+    labels, shown = read_labels(built.data.path), {"teacher": teacher, "candidate": candidate}
+    return _class_details(labels, shown) | {
+        "per_class": _per_class(labels, teacher, candidate),
+        "analysis": read_analysis(built.analysis.path) if built.analysis else {},
+        "behaviour_failures": read_shown_failures(built.behaviour.path) if built.behaviour else [],
         "latency_ms": {name: found.latency_ms_N.tolist() for name, found in shown.items()},
     }
+
+
+def _class_details(labels: Sequence[str], shown: Mapping[str, AnyPredictions]) -> dict[str, Any]:
+    """Confusions and reliability, which only models of one class a text have."""
+    classes = {name: found for name, found in shown.items() if isinstance(found, Predictions)}
+    if "candidate" not in classes:
+        return {}
+    return {
+        "confusion": {
+            "labels": list(labels), "counts": confusion_counts(classes["candidate"], len(labels)).tolist(),
+        },
+        "reliability": {
+            name: reliability_curve(found.probabilities_NC, found.labels_N) for name, found in classes.items()
+        },
+    }  # fmt: skip
+
+
+def _per_class(labels: Sequence[str], teacher: AnyPredictions, candidate: AnyPredictions) -> list[dict[str, Any]]:
+    """Each class's F1 and number of test rows; nothing for scores."""
+    from sklearn.metrics import f1_score
+
+    if isinstance(candidate, SigmoidPredictions) and candidate.task == "score":
+        return []
+    truth, after = _truth_and_answers(candidate, len(labels))
+    _, before = _truth_and_answers(teacher, len(labels))
+    f1_before, f1_after = (f1_score(truth, each, average=None, zero_division=0) for each in (before, after))
+    rows = zip(labels, f1_before, f1_after, truth.sum(axis=0), strict=True)
+    return [
+        {"label": label, "f1_teacher": float(was), "f1_candidate": float(is_now), "support": int(support)}
+        for label, was, is_now, support in rows
+    ]
+
+
+def _truth_and_answers(predictions: AnyPredictions, num_classes: int) -> tuple[Any, Any]:
+    """Both as arrays of N rows and C classes that hold 0 and 1."""
+    if isinstance(predictions, SigmoidPredictions):
+        return predictions.truth_NC.astype(int), predictions.chosen_NC.astype(int)
+    one_hot_CC = np.eye(num_classes, dtype=int)
+    return one_hot_CC[predictions.labels_N], one_hot_CC[predictions.probabilities_NC.argmax(axis=1)]
 
 
 def markdown(result: Mapping[str, Any], heading: str) -> str:
@@ -198,11 +223,15 @@ def markdown(result: Mapping[str, Any], heading: str) -> str:
     lines = [f"# {result['name']}: {heading}", ""]
     if result["version"]:
         lines += [f"Version {result['version']}, Bento `{result['bento']}`, model `{result['model_sha256'][:16]}`.", ""]
-    lines += ["| model | accuracy | 95 % interval | macro-F1 | MB | p50 ms |", "|---|---|---|---|---|---|"]
+    first, second = metrics_of(result["scores"]["candidate"])
+    lines += [
+        f"| model | {TITLES[first]} | 95 % interval | {TITLES[second]} | MB | p50 ms |",
+        "|---|---|---|---|---|---|",
+    ]
     for model, row in result["scores"].items():
-        low, high = row["accuracy_interval"]
+        low, high = row[f"{first}_interval"]
         lines.append(
-            f"| {model} | {row['accuracy']:.4f} | {low:.3f}-{high:.3f} | {row['macro_f1']:.4f} "
+            f"| {model} | {row[first]:.4f} | {low:.3f}-{high:.3f} | {row[second]:.4f} "
             f"| {row['size_bytes'] / 1e6:.1f} | {row['latency_ms_p50']:.2f} |"
         )
     if result.get("search"):

@@ -14,6 +14,7 @@ from bento.errors import UserError
 from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files, folder_sha256, folder_size_bytes
 from bento.predictor import Predictor
 from tasks.evaluate import Classifier, Eager, class_names, evaluation_batch
+from tasks.task_types import SingleLabel
 
 MAX_TOKENS = 8192
 MIN_TOKENS = 4
@@ -85,6 +86,8 @@ def _find_weights(path: Path) -> tuple[Path, Path | None]:
 
 def _opened(path: Path, folder: Path, predictor: Predictor) -> AnyModel:
     """Raises: UserError where the graph does not give one number a class."""
+    if predictor.manifest.target.task != "single_label":
+        raise UserError(f"{path}: expected a model of one class a text, got {predictor.manifest.target.task}")
     texts: list[Any] = [("a", "a")] if predictor.manifest.pairs else ["a"]
     logits_1C = predictor.predict_logits(texts)
     shape = logits_1C.shape
@@ -139,6 +142,9 @@ def _open_torch(folder: Path) -> AnyModel:
             f"{folder}: expected a model for sequence classification, config.json has architectures {architectures}; "
             "transformers would give it a classifier of random weights"
         )
+    problem = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("problem_type")
+    if problem not in (None, SingleLabel.problem_type):
+        raise UserError(f"{folder}: expected a model of one class a text, config.json has problem_type {problem}")
     eager = Eager(folder, MAX_TOKENS)
     eager.max_tokens = _max_tokens(eager.model.config, eager.tokenizer)
     return AnyModel(

@@ -1,6 +1,7 @@
-"""Calibration of the model that will serve: its temperature, and the threshold below which it abstains.
+"""Calibration of the model that will serve: its temperature, the threshold below which it abstains, and that from which
+a label of a set is answered.
 
-Both are fitted on the validation split, on the answers of the quantized model through the predictor that serves, a
+All are fitted on the validation split, on the answers of the quantized model through the predictor that serves, a
 text a run, and stored in the manifest. The last step of every chain.
 """
 
@@ -14,13 +15,15 @@ from pydantic import Field, model_validator
 from bento.abstention import Abstention, scope_confidence
 from bento.errors import UserError
 from bento.manifest import MANIFEST_FILE, Manifest
-from bento.predictor import Floats, Predictor, softmax
-from tasks.data import read_labels, read_split
+from bento.predictor import Predictor
+from bento.task_types import Floats, Task, sigmoid, softmax
+from tasks.data import read_labels, read_split, read_target
 from tasks.data.rows import listed
-from tasks.evaluate import label_indices
 from tasks.stats.calibration import fit_temperature
+from tasks.stats.multi_label import best_threshold
 from tasks.stats.selective import threshold_for_coverage, threshold_for_risk
 from tasks.store import Step, run_step
+from tasks.task_types import task_type
 from tasks.types import Artifact, Section
 
 
@@ -56,7 +59,7 @@ class AbstainConfig(Section):
 
 
 def calibrate(*, model: Artifact, data: Artifact, abstain: AbstainConfig | None) -> Step:
-    """The same model folder with temperature and abstention in its manifest. Raises: UserError."""
+    """The same model folder with temperature and thresholds in its manifest. Raises: UserError."""
     return run_step(
         "calibrate",
         kind="onnx",
@@ -68,17 +71,31 @@ def calibrate(*, model: Artifact, data: Artifact, abstain: AbstainConfig | None)
 
 
 def _make(model: Artifact, data: Artifact, abstain: AbstainConfig | None, out: Path) -> None:
-    validation, labels = read_split(data.path, "validation"), read_labels(data.path)
+    validation, labels, target = read_split(data.path, "validation"), read_labels(data.path), read_target(data.path)
     if not len(validation):
         raise UserError("calibrate: expected validation rows to fit the temperature on, got none; set data.validation")
-    labels_N = label_indices(validation, labels)
+    truth = task_type(target).targets(validation, labels)
     logits_NC = Predictor(model.path, check=False).predict_logits(validation.texts)
-    temperature = fit_temperature(logits_NC, labels_N)
-    rule = _rule(softmax(logits_NC, temperature), labels_N, labels, abstain) if abstain else None
+    temperature = _temperature(logits_NC, truth, target.task)
+    fitted: dict[str, Any] = {"temperature": temperature}
+    if abstain is not None:
+        fitted["abstain"] = _rule(softmax(logits_NC, temperature), truth, labels, abstain)
+    if target.task == "multi_label":
+        fitted["threshold"] = best_threshold(sigmoid(logits_NC, temperature), truth)
     shutil.copytree(model.path, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST_FILE))
     manifest = Manifest.read(model.path)
     lineage = manifest.lineage | {"uncalibrated": model.sha256}
-    manifest.model_copy(update={"temperature": temperature, "abstain": rule, "lineage": lineage}).write(out)
+    manifest.model_copy(update=fitted | {"lineage": lineage}).write(out)
+
+
+def _temperature(logits_NC: Floats, truth: Any, task: Task) -> float:
+    """Of the softmax, or of all sigmoids together; a share of a scale has none, for it is no chance of anything."""
+    if task == "score":
+        return 1.0
+    if task == "multi_label":
+        flat_M = logits_NC.ravel()
+        return fit_temperature(np.stack([np.zeros_like(flat_M), flat_M], axis=1), truth.ravel().astype(np.int64))
+    return fit_temperature(logits_NC, truth)
 
 
 def _rule(probabilities_NC: Floats, labels_N: Any, labels: tuple[str, ...], config: AbstainConfig) -> Abstention:

@@ -4,9 +4,13 @@ Chance is what answers of the same frequencies, given without looking at the tex
 Educational and Psychological Measurement 20:37), so a model that always names the largest class has collapsed however
 large that class is.
 
+Labels of a set, and scores, have collapsed where their logits do not go with the truth: the correlation of both, each
+output about its own mean, so that knowing only how frequent a label is counts for nothing.
+
 Shapes: N rows, C classes.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,7 @@ from bento.errors import RetortError
 from bento.predictor import Predictor
 from tasks.data import read_labels, read_split
 from tasks.ensemble import torch_logits
-from tasks.training import label_targets
+from tasks.task_types import SingleLabel, TaskType
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context
@@ -24,16 +28,17 @@ if TYPE_CHECKING:
 
 NUM_ROWS = 512
 P_CHANCE = 1e-3
+SAME = 1e-9
+"""Values that are closer together do not differ."""
 LEAST_SHARE = 0.1
 """Share of the teacher's agreement beyond chance below which a model counts as collapsed."""
 
 
-def check_teacher(logits_NC: Any, labels_N: Any) -> None:
+def check_teacher(logits_NC: Any, truth: Any, task: TaskType) -> None:
     """Raises: RetortError when the teacher has learnt nothing."""
-    predicted_N = logits_NC.argmax(axis=1)
-    if at_chance(predicted_N, labels_N):
+    if _judge(logits_NC, truth, task).by_chance:
         raise RetortError(
-            f"teacher: collapsed: {_told(predicted_N, labels_N)}, which guessing reaches too; train longer "
+            f"teacher: collapsed: {_told(logits_NC, truth, task)}, which guessing reaches too; train longer "
             "(teacher.epochs), at another rate (teacher.learning_rate), or look at the labels"
         )
 
@@ -45,19 +50,48 @@ def check_not_collapsed(folder: Path, kind: "Kind", technique: str, context: "Co
     Raises: RetortError naming the technique.
     """
     split = read_split(context.data.path, "validation")
-    chosen = _evenly(len(split))
-    labels_N = label_targets(split, read_labels(context.data.path))["label"][chosen]
-    teacher_N = np.load(context.teacher_logits.path / "validation.npy").argmax(axis=1)[chosen]
-    if at_chance(teacher_N, labels_N):
+    chosen, task = _evenly(len(split)), context.task
+    truth = task.targets(split, read_labels(context.data.path))[chosen]
+    teacher_NC = np.load(context.teacher_logits.path / "validation.npy")[chosen]
+    teacher = _judge(teacher_NC, truth, task)
+    if teacher.by_chance:
         return
     texts = [split.texts[row] for row in chosen]
     logits_NC = torch_logits(folder, texts, context.max_tokens) if kind == "torch" else _onnx_logits(folder, texts)
-    predicted_N = logits_NC.argmax(axis=1)
-    if at_chance(predicted_N, labels_N) or kappa(predicted_N, labels_N) < LEAST_SHARE * kappa(teacher_N, labels_N):
+    found = _judge(logits_NC, truth, task)
+    if found.by_chance or found.agreement < LEAST_SHARE * teacher.agreement:
         raise RetortError(
-            f"{technique}: collapsed: {_told(predicted_N, labels_N)}, its teacher's {_told(teacher_N, labels_N)}; "
-            f"ask less of {technique}, or train longer or at a lower rate after it. Nothing of it was kept"
+            f"{technique}: collapsed: {_told(logits_NC, truth, task)}, its teacher's "
+            f"{_told(teacher_NC, truth, task)}; ask less of {technique}, or train longer or at a lower rate after it. "
+            "Nothing of it was kept"
         )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    by_chance: bool
+    agreement: float
+    """Beyond chance, 1 at most."""
+
+
+def _judge(logits_NC: Any, truth: Any, task: TaskType) -> _Judged:
+    if isinstance(task, SingleLabel):
+        predicted_N = logits_NC.argmax(axis=1)
+        return _Judged(at_chance(predicted_N, truth), kappa(predicted_N, truth))
+    r, p = correlation(logits_NC, truth)
+    return _Judged(p > P_CHANCE, r)
+
+
+def correlation(logits_NC: Any, truth_NC: Any) -> tuple[float, float]:
+    """Of logits and truth, each output about its own mean; and the p-value of one that is not above 0."""
+    from scipy.stats import pearsonr
+
+    centred = [np.asarray(values_NC, dtype=np.float64) for values_NC in (logits_NC, truth_NC)]
+    flat = [(values_NC - values_NC.mean(axis=0)).ravel() for values_NC in centred]
+    if len(flat[0]) < 2 or min(np.ptp(values) for values in flat) < SAME:
+        return 0.0, 1.0
+    found = pearsonr(*flat, alternative="greater")
+    return float(found.statistic), float(found.pvalue)
 
 
 def at_chance(predicted_N: Any, labels_N: Any) -> bool:
@@ -89,5 +123,5 @@ def _onnx_logits(folder: Path, texts: list[Any]) -> Any:
     return Predictor(folder).predict_logits(texts)
 
 
-def _told(predicted_N: Any, labels_N: Any) -> str:
-    return f"accuracy {(predicted_N == labels_N).mean():.3f} on {len(labels_N)} validation rows"
+def _told(logits_NC: Any, truth: Any, task: TaskType) -> str:
+    return f"{task.quality_name} {task.quality(logits_NC, truth):.3f} on {len(truth)} validation rows"

@@ -21,13 +21,13 @@ from pydantic import Field
 
 from tasks.architecture import Part, layer_list, load_classifier, part
 from tasks.data import read_labels, read_split
-from tasks.training import Batch, Epoch, RecipeConfig, Rows, fit, forward, label_targets, tokenize
+from tasks.task_types import UNLABELLED, TaskType
+from tasks.training import Batch, Epoch, RecipeConfig, Rows, fit, forward, tokenize
 from tasks.transfer import TransferConfig, read_transfer
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context
 
-UNLABELLED = -1
 RELATIONS: tuple[Part, ...] = ("query", "key", "value")
 
 
@@ -73,12 +73,14 @@ def distil_into(
     `first_kept_epoch` on, where a schedule has reached its end.
     """
     data = context.data.path
-    labels, validation = read_labels(data), read_split(data, "validation")
-    knowledge = _Knowledge(student, tokenizer, settings, context, layers)
+    labels, validation, task = read_labels(data), read_split(data, "validation"), context.task
+    knowledge = _Knowledge(student, tokenizer, settings, context, layers, task)
+    truth = {"label": task.targets(validation, labels)}
     return fit(
         student,
-        _training_rows(tokenizer, settings, context),
-        tokenize(tokenizer, validation.texts, max_tokens=context.max_tokens, targets=label_targets(validation, labels)),
+        _training_rows(tokenizer, settings, context, task),
+        tokenize(tokenizer, validation.texts, max_tokens=context.max_tokens, targets=truth),
+        task=task,
         recipe=settings.recipe(context.seed),
         pad_id=tokenizer.pad_token_id,
         loss=knowledge.loss,
@@ -92,18 +94,15 @@ def distil_into(
     )
 
 
-def distillation_loss(logits_BC: Any, teacher_BC: Any, labels_B: Any, *, temperature: float, soft: float) -> Any:
+def distillation_loss(
+    logits_BC: Any, teacher_BC: Any, truth: Any, *, task: TaskType, temperature: float, soft: float
+) -> Any:
     """Hinton's loss: `soft * T^2 * KL(teacher || student at T) + (1 - soft) * cross entropy`.
 
-    Rows of the label UNLABELLED count only in the first part.
+    Rows whose truth is UNLABELLED count only in the first part.
     """
-    import torch.nn.functional as nn
-
-    student_log = nn.log_softmax(logits_BC / temperature, dim=-1)
-    teacher = nn.log_softmax(teacher_BC / temperature, dim=-1)
-    divergence = nn.kl_div(student_log, teacher, reduction="batchmean", log_target=True) * temperature**2
-    hard = nn.cross_entropy(logits_BC, labels_B, ignore_index=UNLABELLED, reduction="sum")
-    return soft * divergence + (1 - soft) * hard / (labels_B != UNLABELLED).sum().clamp(min=1)
+    divergence = task.soft_loss(logits_BC, teacher_BC, temperature) * temperature**2
+    return soft * divergence + (1 - soft) * task.loss(logits_BC, truth)
 
 
 def relation_loss(student_BTH: Any, teacher_BTH: Any, mask_BT: Any, num_heads: int) -> Any:
@@ -137,19 +136,19 @@ def _relations(states_BTH: Any, mask_BT: Any, num_heads: int) -> Any:
     return scores_BRTT.masked_fill(~mask_BT.bool()[:, None, None, :], -1e4)
 
 
-def _training_rows(tokenizer: Any, settings: Training, context: "Context") -> Rows:
+def _training_rows(tokenizer: Any, settings: Training, context: "Context", task: TaskType) -> Rows:
     """The labelled rows with the teacher's logits, and the transfer text behind them."""
     data = context.data.path
     train = read_split(data, "train")
     texts = list(train.texts)
-    labels_N = label_targets(train, read_labels(data))["label"]
+    truth = task.targets(train, read_labels(data))
     teacher_NC = np.load(context.teacher_logits.path / "train.npy")
     if settings.transfer is not None:
         more, more_NC = read_transfer(settings.transfer, context)
         texts += more
-        labels_N = np.concatenate([labels_N, np.full(len(more), UNLABELLED, dtype=np.int64)])
+        truth = np.concatenate([truth, np.full((len(more), *truth.shape[1:]), UNLABELLED, dtype=truth.dtype)])
         teacher_NC = np.concatenate([teacher_NC, more_NC])
-    return tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets={"label": labels_N, "teacher": teacher_NC})
+    return tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets={"label": truth, "teacher": teacher_NC})
 
 
 def _teacher_ids(tokenizer: Any, teacher: Path) -> Any:
@@ -167,9 +166,15 @@ class _Knowledge:
     """The loss of one distillation, with the teacher beside the student where its inner states are asked for."""
 
     def __init__(
-        self, student: Any, tokenizer: Any, settings: Training, context: "Context", layers: Sequence[int] | None
+        self,
+        student: Any,
+        tokenizer: Any,
+        settings: Training,
+        context: "Context",
+        layers: Sequence[int] | None,
+        task: TaskType,
     ) -> None:
-        self.settings = settings
+        self.settings, self.task = settings, task
         self.inner = settings.hidden > 0 or settings.relations > 0
         self.projection: Any = None
         if not self.inner:
@@ -186,7 +191,12 @@ class _Knowledge:
         """The weighted sum of what is asked for."""
         settings = self.settings
         total = distillation_loss(
-            logits_BC, batch["teacher"], batch["label"], temperature=settings.temperature, soft=settings.soft
+            logits_BC,
+            batch["teacher"],
+            batch["label"],
+            task=self.task,
+            temperature=settings.temperature,
+            soft=settings.soft,
         )
         if not self.inner:
             return total

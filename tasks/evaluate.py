@@ -9,22 +9,26 @@ Shapes: N rows, C classes.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from bento.errors import UserError
 from bento.manifest import Manifest, folder_size_bytes
-from bento.predictor import Predictor, softmax
+from bento.predictor import Predictor
+from bento.task_types import Target, sigmoid, softmax
 from tasks.architecture import load_classifier
-from tasks.data import read_labels, read_split
-from tasks.floor import fit_floor
-from tasks.stats.bootstrap import accuracy_interval, macro_f1_interval
+from tasks.data import read_labels, read_split, read_target
+from tasks.floor import fit_task_floor
+from tasks.metrics import metric_intervals
+from tasks.stats.multi_label import best_threshold
 from tasks.store import Step, run_step
+from tasks.task_types import SingleLabel, task_type
 from tasks.training import model_inputs
-from tasks.types import Artifact, Interval, Predictions, Scores, Split
+from tasks.types import SPLITS, AnyPredictions, Artifact, Interval, Predictions, Scores, SigmoidPredictions, Split
 
 Answer = Callable[[Sequence[Any]], Any]
 
@@ -65,8 +69,8 @@ def evaluate_champion(*, data: Artifact, folder: Path, sha256: str) -> Step:
     """The serving champion's answers on this test split."""
 
     def make(out: Path, work: Path) -> None:
-        labels, test = read_labels(data.path), read_split(data.path, "test")
-        write_predictions(out, "champion", predict(Predictor(folder), test, labels))
+        labels, test, target = read_labels(data.path), read_split(data.path, "test"), read_target(data.path)
+        write_predictions(out, "champion", predict_task(Predictor(folder), test, labels, target))
 
     return run_step(
         "evaluate_champion", kind="scores", inputs=(data, sha256), config={}, code="tasks.evaluate", make=make
@@ -79,18 +83,63 @@ def predict(predictor: Classifier, split: Split, labels: Sequence[str], *, batch
     One text a run is how the service answers; float models answer the same in larger batches, only sooner. A class that
     the model does not know has probability 0; one that `labels` does not have is dropped.
     """
-    own_NC = predictor.predict(list(split.texts), batch_size=batch_size)
-    column = {label: at for at, label in enumerate(predictor.labels)}
+    return Predictions(
+        ids=split.ids,
+        probabilities_NC=_in_order(predictor, split, labels, batch_size),
+        labels_N=SingleLabel().targets(split, tuple(labels)),
+        latency_ms_N=np.empty(0),
+    )
+
+
+def predict_task(
+    predictor: Predictor, split: Split, labels: tuple[str, ...], target: Target, *, batch_size: int = 1
+) -> AnyPredictions:
+    """Answers of a model for data of any task; `target` is the data's. Raises: UserError for a model of another."""
+    own = predictor.manifest.target
+    if own.task != target.task:
+        raise UserError(
+            f"{predictor.manifest.name}: expected a {target.task} model, as the data is, got {own.task}; "
+            "give the build another name, so that it has no champion of another task"
+        )
+    if target.task == "single_label":
+        return predict(predictor, split, labels, batch_size=batch_size)
+    probabilities_NC = _in_order(predictor, split, labels, batch_size)
+    if target.task == "score":  # the model may have been trained on another range of scores
+        probabilities_NC = target.share(own.score(probabilities_NC)).astype(np.float32)
+    return SigmoidPredictions(
+        ids=split.ids,
+        task=target.task,
+        probabilities_NC=probabilities_NC,
+        truth_NC=task_type(target).targets(split, labels),
+        threshold=predictor.manifest.threshold,
+        latency_ms_N=np.empty(0),
+    )
+
+
+def _in_order(classifier: Classifier, split: Split, labels: Sequence[str], batch_size: int) -> Any:
+    """probabilities_NC with a column a label, 0 where the model does not know it."""
+    own_NC = classifier.predict(list(split.texts), batch_size=batch_size)
+    column = {label: at for at, label in enumerate(classifier.labels)}
     probabilities_NC = np.zeros((len(split), len(labels)), dtype=np.float32)
     for at, label in enumerate(labels):
         if label in column:
             probabilities_NC[:, at] = own_NC[:, column[label]]
-    return Predictions(
-        ids=split.ids,
-        probabilities_NC=probabilities_NC,
-        labels_N=label_indices(split, labels),
-        latency_ms_N=np.empty(0),
-    )
+    return probabilities_NC
+
+
+def is_calibrated(manifest: Manifest) -> bool:
+    """Whether the model is the chain's last, whose temperature and thresholds are fitted."""
+    return "uncalibrated" in manifest.lineage
+
+
+def with_threshold(predictor: Predictor, validation: Split, target: Target) -> Predictor:
+    """The model answering label sets from the threshold that suits it, as the calibrated candidate does: the models
+    are compared by what they know, not by how high their probabilities are."""
+    logits_NC = predictor.predict_logits(validation.texts, batch_size=evaluation_batch(predictor.manifest))
+    truth_NC = task_type(target).targets(validation, predictor.labels)
+    threshold = best_threshold(sigmoid(logits_NC), truth_NC)
+    predictor.manifest = predictor.manifest.model_copy(update={"threshold": threshold})
+    return predictor
 
 
 def evaluation_batch(manifest: Manifest) -> int:
@@ -98,20 +147,11 @@ def evaluation_batch(manifest: Manifest) -> int:
     return 1 if "scheme" in manifest.lineage and not manifest.lineage.get("batch_invariant") else 32
 
 
-def label_indices(split: Split, labels: Sequence[str]) -> Any:
-    """int64 class indices of the rows."""
-    index = {label: at for at, label in enumerate(labels)}
-    return np.array([index[label] for label in split.labels], dtype=np.int64)
-
-
-def score(predictions: Predictions, *, size_bytes: int, throughput_per_s: float, seed: int = 0) -> Scores:
-    """Accuracy and macro-F1 with 95 % bootstrap intervals, and the latency quantiles."""
-    rng = np.random.default_rng(seed)
-    predicted_N = predictions.probabilities_NC.argmax(axis=1)
+def score(predictions: AnyPredictions, *, size_bytes: int, throughput_per_s: float, seed: int = 0) -> Scores:
+    """The task's metrics with 95 % bootstrap intervals, and the latency quantiles."""
     latencies = predictions.latency_ms_N
     return Scores(
-        accuracy=accuracy_interval(predictions.labels_N, predicted_N, rng=rng),
-        macro_f1=macro_f1_interval(predictions.labels_N, predicted_N, rng=rng),
+        metrics=metric_intervals(predictions, np.random.default_rng(seed)),
         num_rows=len(predictions.ids),
         size_bytes=size_bytes,
         latency_ms_p50=float(np.quantile(latencies, 0.5)) if len(latencies) else float("nan"),
@@ -120,26 +160,28 @@ def score(predictions: Predictions, *, size_bytes: int, throughput_per_s: float,
     )
 
 
-def write_predictions(folder: Path, name: str, predictions: Predictions) -> None:
+def write_predictions(folder: Path, name: str, predictions: AnyPredictions) -> None:
     """Store as `NAME.npz`, plain arrays only."""
-    np.savez_compressed(
-        folder / f"{name}.npz",
-        ids=np.array(predictions.ids),
-        probabilities_NC=predictions.probabilities_NC,
-        labels_N=predictions.labels_N,
-        latency_ms_N=predictions.latency_ms_N,
-    )
+    arrays = {field.name: np.asarray(getattr(predictions, field.name)) for field in fields(predictions)}
+    np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **arrays)
 
 
-def read_predictions(folder: Path, name: str) -> Predictions:
+def read_predictions(folder: Path, name: str) -> AnyPredictions:
     """What `write_predictions` stored."""
-    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
-        return Predictions(
-            ids=tuple(arrays["ids"].tolist()),
-            probabilities_NC=arrays["probabilities_NC"],
-            labels_N=arrays["labels_N"],
-            latency_ms_N=arrays["latency_ms_N"],
-        )
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
+        values: dict[str, Any] = dict(stored)
+    values["ids"] = tuple(values["ids"].tolist())
+    if "task" not in values:
+        return Predictions(**values)
+    return SigmoidPredictions(**(values | {name: values[name].item() for name in ("task", "threshold")}))
+
+
+def read_class_predictions(folder: Path, name: str) -> Predictions:
+    """What `write_predictions` stored of a single_label model. Raises: UserError for another task."""
+    found = read_predictions(folder, name)
+    if isinstance(found, SigmoidPredictions):
+        raise UserError(f"expected the answers of a single_label model, got {found.task}; this works for classes only")
+    return found
 
 
 def read_scores(folder: Path) -> dict[str, Scores]:
@@ -149,12 +191,13 @@ def read_scores(folder: Path) -> dict[str, Scores]:
 
 
 def _scores_from(values: dict[str, Any]) -> Scores:
-    intervals = {name: Interval(**values[name]) for name in ("accuracy", "macro_f1")}
-    return Scores(**(values | intervals))
+    metrics = {name: Interval(**found) for name, found in values["metrics"].items()}
+    return Scores(**(values | {"metrics": metrics}))
 
 
 def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out: Path) -> None:
-    labels, train, test = read_labels(data), read_split(data, "train"), read_split(data, "test")
+    labels, target = read_labels(data), read_target(data)
+    train, validation, test = (read_split(data, name) for name in SPLITS)
     predictors = {name: Predictor(folder) for name, folder in models.items()}
     eager = Eager(teacher, next(iter(predictors.values())).manifest.max_tokens)
     answers = {name: predictor.predict for name, predictor in predictors.items()} | {"teacher": eager.answer}
@@ -162,13 +205,15 @@ def _evaluate(data: Path, teacher: Path, models: dict[str, Path], seed: int, out
     latency_ms = interleaved(answers, sample(test, seed))
     scores = {}
     for name, predictor in predictors.items():
-        answered = predict(predictor, test, labels, batch_size=evaluation_batch(predictor.manifest))
+        if target.task == "multi_label" and not is_calibrated(predictor.manifest):
+            predictor = with_threshold(predictor, validation, target)
+        answered = predict_task(predictor, test, labels, target, batch_size=evaluation_batch(predictor.manifest))
         predictions = replace(answered, latency_ms_N=np.array(latency_ms[name]))
         write_predictions(out, name, predictions)
         batched = eager.answer if name == "teacher" else partial(predictor.predict, batch_size=32)
         throughput_per_s = throughput(batched, test)
         scores[name] = score(predictions, size_bytes=sizes[name], throughput_per_s=throughput_per_s, seed=seed)
-    floor, floor_size = fit_floor(train, test, labels)
+    floor, floor_size = fit_task_floor(train, validation, test, labels, target)
     write_predictions(out, "floor", floor)
     scores["floor"] = score(floor, size_bytes=floor_size, throughput_per_s=float("nan"), seed=seed)
     text = json.dumps({name: asdict(value) for name, value in scores.items()}, indent=1)

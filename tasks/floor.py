@@ -5,13 +5,16 @@ Shapes: N rows, C classes.
 
 import pickle
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.types import Predictions, Split
+from bento.task_types import Target
+from tasks.stats.multi_label import best_threshold
+from tasks.task_types import task_type
+from tasks.types import AnyPredictions, Predictions, SigmoidPredictions, Split
 
 NUM_LATENCY_ROWS = 200
 WORD_OR_SIGN = r"\w+|[^\w\s]"
@@ -30,17 +33,83 @@ def fit_floor(train: Split, test: Split, labels: Sequence[str]) -> tuple[Predict
     index = {label: at for at, label in enumerate(labels)}
     model = make_pipeline(make_vectorizer(), LogisticRegression(C=10.0, max_iter=1000))
     with threadpool_limits(1):  # the matrices are sparse: more threads only wait for one another
-        model.fit(_joined(train), [index[label] for label in train.labels])
-    texts = _joined(test)
+        model.fit(_joined(train.texts), [index[label] for label in train.labels])
+    texts = _joined(test.texts)
     probabilities_NC = np.zeros((len(test), len(labels)), dtype=np.float32)
     probabilities_NC[:, model.classes_] = model.predict_proba(texts)
     predictions = Predictions(
         ids=test.ids,
         probabilities_NC=probabilities_NC,
         labels_N=np.array([index[label] for label in test.labels], dtype=np.int64),
-        latency_ms_N=_latency_ms(model, texts[:NUM_LATENCY_ROWS]),
+        latency_ms_N=_latency_ms(model.predict_proba, texts[:NUM_LATENCY_ROWS]),
     )
     return predictions, len(pickle.dumps(model))
+
+
+def fit_task_floor(
+    train: Split, validation: Split, test: Split, labels: tuple[str, ...], target: Target
+) -> tuple[AnyPredictions, int]:
+    """The floor of any task: its predictions, and the bytes of the fitted model.
+
+    Label sets: a logistic regression a label, its threshold from the validation rows. Scores: a ridge regression; of a
+    pair, the cosine of the two texts' vectors, which learns no more than the words' weights.
+    """
+    if target.task == "single_label":
+        return fit_floor(train, test, labels)
+    task = task_type(target)
+    model: _Floor = _SetFloor() if target.task == "multi_label" else _ScoreFloor()
+    model.fit(train, task.targets(train, labels))
+    threshold = 0.5
+    if target.task == "multi_label":
+        threshold = best_threshold(model.answer(validation.texts), task.targets(validation, labels))
+    predictions = SigmoidPredictions(
+        ids=test.ids,
+        task=target.task,
+        probabilities_NC=model.answer(test.texts).astype(np.float32),
+        truth_NC=task.targets(test, labels),
+        threshold=threshold,
+        latency_ms_N=_latency_ms(model.answer, test.texts[:NUM_LATENCY_ROWS]),
+    )
+    return predictions, len(pickle.dumps(model))
+
+
+class _Floor(Protocol):
+    def fit(self, train: Split, truth_NC: Any) -> None: ...
+
+    def answer(self, texts: Sequence[Any]) -> Any: ...
+
+
+class _SetFloor:
+    """A logistic regression a label."""
+
+    def fit(self, train: Split, truth_NC: Any) -> None:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+        from sklearn.pipeline import make_pipeline
+
+        self.model = make_pipeline(make_vectorizer(), OneVsRestClassifier(LogisticRegression(C=10.0, max_iter=1000)))
+        self.model.fit(_joined(train.texts), truth_NC)
+
+    def answer(self, texts: Sequence[Any]) -> Any:
+        return self.model.predict_proba(_joined(texts))
+
+
+class _ScoreFloor:
+    """A ridge regression of one text, the cosine of two."""
+
+    def fit(self, train: Split, truth_NC: Any) -> None:
+        from sklearn.linear_model import Ridge
+
+        self.vectorizer = make_vectorizer()
+        vectors = self.vectorizer.fit_transform(_joined(train.texts))
+        pairs = not isinstance(train.texts[0], str)
+        self.model = None if pairs else Ridge().fit(vectors, truth_NC[:, 0])
+
+    def answer(self, texts: Sequence[Any]) -> Any:
+        if self.model is not None:
+            return self.model.predict(self.vectorizer.transform(texts)).clip(0, 1)[:, None]
+        first, second = (self.vectorizer.transform([text[side] for text in texts]) for side in (0, 1))
+        return np.asarray(first.multiply(second).sum(axis=1)).reshape(-1, 1).clip(0, 1)
 
 
 def make_vectorizer() -> Any:
@@ -50,14 +119,14 @@ def make_vectorizer() -> Any:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_OR_SIGN, dtype=np.float32)
 
 
-def _joined(split: Split) -> list[str]:
-    return [text if isinstance(text, str) else " ".join(text) for text in split.texts]
+def _joined(texts: Sequence[Any]) -> list[str]:
+    return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
-def _latency_ms(model: Any, texts: Sequence[str]) -> NDArray[np.float64]:
+def _latency_ms(answer: Callable[[Sequence[Any]], Any], texts: Sequence[Any]) -> NDArray[np.float64]:
     latency_ms = []
     for text in texts:
         start = time.perf_counter()
-        model.predict_proba([text])
+        answer([text])
         latency_ms.append((time.perf_counter() - start) * 1000)
     return np.array(latency_ms, dtype=np.float64)

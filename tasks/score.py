@@ -1,5 +1,6 @@
 """Batch scoring of a file, through the same predictor that serves, in pieces that fit into memory."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ from bento.errors import DataError
 from bento.predictor import Predictor
 
 CHUNK_ROWS = 10_000
+COLUMN_NAMES = {"label": "predicted_label", "labels": "predicted_labels", "score": "predicted_score"}
+"""Of answers whose names a labelled file may have already."""
 READERS = {".csv": ",", ".tsv": "\t"}
 
 
 def score_file(model: Path, source: Path, out: Path, *, text: str, text_pair: str | None) -> int:
-    """Write `source` with `predicted_label`, `probability` and `abstained` added to `out`; the number of rows.
+    """Write `source` with the answers added as columns to `out`; the number of rows.
+
+    Those are `predicted_label`, `probability` and `abstained`; of label sets `predicted_labels` and
+    `label_probabilities`, as JSON lists; of scores `predicted_score`.
 
     The output appears only when it is whole. Raises: DataError.
     """
@@ -77,13 +83,13 @@ def _score(predictor: Predictor, frame: Any, text: str, text_pair: str | None, s
         raise DataError(f"{source}: {predictor.manifest.name} reads {what}")
     first = frame[text].astype(str).tolist()
     texts = list(zip(first, frame[text_pair].astype(str), strict=True)) if text_pair else first
-    probabilities_NC = predictor.predict(texts)
-    best_N = probabilities_NC.argmax(axis=1)
-    return frame.assign(
-        predicted_label=[predictor.labels[at] for at in best_N],
-        probability=probabilities_NC.max(axis=1).astype(float),
-        abstained=predictor.abstains(probabilities_NC),
-    )
+    answers = predictor.answers(predictor.predict(texts))
+    return frame.assign(**{COLUMN_NAMES.get(name, name): _written(values) for name, values in answers.items()})
+
+
+def _written(values: list[Any]) -> list[Any]:
+    """Lists as JSON, which any of the formats holds."""
+    return [json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in values]
 
 
 def _append(frame: Any, path: Path, suffix: str) -> None:

@@ -18,12 +18,13 @@ from pydantic import Field
 
 from bento.errors import RetortError, UserError
 from tasks.architecture import Architecture, read_architecture
-from tasks.data import read_labels, read_split
+from tasks.data import read_labels, read_split, read_target
 from tasks.ensemble import ensemble_logits
 from tasks.positions import extend_positions
 from tasks.store import Step, run_step
-from tasks.training import RecipeConfig, fit, label_targets, tokenize, write_history
-from tasks.types import Artifact
+from tasks.task_types import SingleLabel, task_type
+from tasks.training import RecipeConfig, Rows, fit, tokenize, write_history
+from tasks.types import Artifact, Split
 
 log = logging.getLogger("retort.train")
 
@@ -41,7 +42,7 @@ class TeacherConfig(RecipeConfig):
     epochs: int = Field(default=5, ge=1, le=200)
     """Passes over the training split, fewer when validation stops getting better."""
     patience: int = Field(default=3, ge=1)
-    """Epochs without a better validation accuracy before training stops."""
+    """Epochs without a better validation score before training stops."""
     max_tokens: int = Field(default=128, ge=4, le=8192)
     """Inputs are truncated to this many tokens, here and in everything made from this teacher."""
     seed: int = 0
@@ -67,7 +68,8 @@ def teacher_logits(config: TeacherConfig, teachers: Sequence[Artifact], data: Ar
     def make(out: Path, work: Path) -> None:
         for name in ("train", "validation"):
             texts = read_split(data.path, name).texts
-            np.save(out / f"{name}.npy", ensemble_logits([one.path for one in teachers], texts, config.max_tokens))
+            folders, target = [one.path for one in teachers], read_target(data.path)
+            np.save(out / f"{name}.npy", ensemble_logits(folders, texts, config.max_tokens, task_type(target)))
 
     return run_step(
         "teacher_logits",
@@ -137,7 +139,9 @@ def base_architecture(config: TeacherConfig) -> Architecture:
         raise _not_loadable(config, error) from error
 
 
-def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any, str]:
+def load_base(
+    config: TeacherConfig, labels: tuple[str, ...], problem_type: str = SingleLabel.problem_type
+) -> tuple[Any, Any, str]:
     """Model with a fresh head for `labels`, its tokenizer, and where they came from. Raises: UserError."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -150,7 +154,7 @@ def load_base(config: TeacherConfig, labels: tuple[str, ...]) -> tuple[Any, Any,
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
             label2id={label: at for at, label in enumerate(labels)},
-            problem_type="single_label_classification",
+            problem_type=problem_type,
             ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError) as error:
@@ -176,16 +180,22 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
     import torch
 
     torch.manual_seed(config.seed)
-    labels = read_labels(data)
+    labels, task = read_labels(data), task_type(read_target(data))
     train, validation = read_split(data, "train"), read_split(data, "validation")
-    model, tokenizer, _ = load_base(config, labels)
+    model, tokenizer, _ = load_base(config, labels, task.problem_type)
+
+    def rows(split: Split) -> Rows:
+        targets = {"label": task.targets(split, labels)}
+        return tokenize(tokenizer, split.texts, max_tokens=config.max_tokens, targets=targets)
+
     history = fit(
         model,
-        tokenize(tokenizer, train.texts, max_tokens=config.max_tokens, targets=label_targets(train, labels)),
-        tokenize(tokenizer, validation.texts, max_tokens=config.max_tokens, targets=label_targets(validation, labels)),
+        rows(train),
+        rows(validation),
+        task=task,
         recipe=config.recipe(config.seed),
         pad_id=tokenizer.pad_token_id,
-        loss=lambda logits_BC, batch: torch.nn.functional.cross_entropy(logits_BC, batch["label"]),
+        loss=lambda logits_BC, batch: task.loss(logits_BC, batch["label"]),
         work=work,
         name="teacher",
     )

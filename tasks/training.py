@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field
 
 from tasks.first_token import first_token_only
-from tasks.types import Section, Split
+from tasks.task_types import TaskType
+from tasks.types import Section
 from tasks.used_rows import used_rows_only
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Recipe:
     """Share of the steps over which the rate rises from 0."""
     weight_decay: float
     patience: int
-    """Epochs without a better validation accuracy before training stops."""
+    """Epochs without a better validation score before training stops."""
     seed: int
 
 
@@ -63,7 +64,7 @@ class RecipeConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decay of the matrices."""
     patience: int = Field(default=4, ge=1)
-    """Epochs without a better validation accuracy before training stops."""
+    """Epochs without a better validation score before training stops."""
 
     def recipe(self, seed: int) -> Recipe:
         """The training loop's part of this config."""
@@ -76,7 +77,8 @@ class Epoch:
 
     epoch: int
     train_loss: float
-    validation_accuracy: float
+    validation_score: float
+    """Accuracy, or what the task has in its place."""
     sentences_per_s: float
 
 
@@ -99,12 +101,6 @@ def tokenize(tokenizer: Any, texts: Sequence[Any], *, max_tokens: int, targets: 
     second = [text[1] for text in texts] if pairs else None
     encoded = tokenizer(first, second, truncation=True, max_length=max_tokens)
     return Rows(token_ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids"), targets=targets or {})
-
-
-def label_targets(split: Split, labels: tuple[str, ...]) -> dict[str, Any]:
-    """`label`: class indices of the rows."""
-    index = {label: at for at, label in enumerate(labels)}
-    return {"label": np.array([index[label] for label in split.labels], dtype=np.int64)}
 
 
 def length_grouped(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
@@ -196,6 +192,7 @@ def fit(
     train: Rows,
     validation: Rows,
     *,
+    task: TaskType,
     recipe: Recipe,
     pad_id: int,
     loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
@@ -209,9 +206,9 @@ def fit(
 ) -> list[Epoch]:
     """Train `model` in place and leave the weights of the best validation epoch in it.
 
-    `loss(logits_BC, batch)` is a scalar; `validation.targets["label"]` are class indices. `beside` holds more
-    weights that the loss trains. `after_step(step, num_steps)` is called after each optimiser step, counted from 1,
-    and may change any weight. The best epoch is looked for from `first_kept_epoch` on, where a schedule has reached
+    `loss(logits_BC, batch)` is a scalar; `validation.targets["label"]` is the truth, as the task has it. `beside` holds
+    more weights that the loss trains. `after_step(step, num_steps)` is called after each optimiser step, counted from
+    1, and may change any weight. The best epoch is looked for from `first_kept_epoch` on, where a schedule has reached
     its end. `every_token` says that the loss reads more of the last layer than the head does. `dropout` is that of the
     model's config, or none. A checkpoint a whole epoch lies in `work`, so a killed run goes on from there with the same
     result.
@@ -254,23 +251,22 @@ def fit(
                 dropout=dropout,
             )
             speed = len(train) / (time.perf_counter() - start)
-            accuracy = _accuracy(model, validation, pad_id)
-            history.append(
-                Epoch(epoch=number, train_loss=mean_loss, validation_accuracy=accuracy, sentences_per_s=speed)
-            )
-            if number < first_kept_epoch or accuracy >= max(_kept_accuracies(history, first_kept_epoch)):
+            logits_NC = predict_logits(model, validation, pad_id=pad_id)
+            score = task.quality(logits_NC, validation.targets["label"])
+            history.append(Epoch(epoch=number, train_loss=mean_loss, validation_score=score, sentences_per_s=speed))
+            if number < first_kept_epoch or score >= max(_kept_scores(history, first_kept_epoch)):
                 best = _copy(state.model)
             if accelerator.is_main_process:
-                _tell(name, history[-1], recipe.epochs)
+                _tell(name, history[-1], recipe.epochs, task.quality_name)
                 state.save(work, history, best)
         state.model.load_state_dict(best)
         return history
 
 
-def _tell(name: str, epoch: Epoch, num_epochs: int) -> None:
+def _tell(name: str, epoch: Epoch, num_epochs: int, what: str) -> None:
     log.info(
-        "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %.0f sentences/s",
-        name, epoch.epoch, num_epochs, epoch.train_loss, epoch.validation_accuracy, epoch.sentences_per_s,
+        "%s: epoch %d/%d, loss %.4f, validation %s %.4f, %.0f sentences/s",
+        name, epoch.epoch, num_epochs, epoch.train_loss, what, epoch.validation_score, epoch.sentences_per_s,
     )  # fmt: skip
 
 
@@ -376,8 +372,8 @@ def _numbered(after_step: Callable[[int, int], None] | None, num_before: int, nu
     return lambda step: after_step(num_before + step, num_steps) if after_step is not None else None
 
 
-def _kept_accuracies(history: Sequence[Epoch], first_kept_epoch: int) -> list[float]:
-    return [epoch.validation_accuracy for epoch in history[first_kept_epoch - 1 :]]
+def _kept_scores(history: Sequence[Epoch], first_kept_epoch: int) -> list[float]:
+    return [epoch.validation_score for epoch in history[first_kept_epoch - 1 :]]
 
 
 def _parameter_groups(parameters: Sequence[Any], recipe: Recipe) -> list[dict[str, Any]]:
@@ -399,13 +395,8 @@ def _linear_warmup(recipe: Recipe, num_steps: int) -> Callable[[int], float]:
     return factor
 
 
-def _accuracy(model: Any, validation: Rows, pad_id: int) -> float:
-    predicted_N = predict_logits(model, validation, pad_id=pad_id).argmax(axis=1)
-    return float((predicted_N == validation.targets["label"]).mean())
-
-
 def _stalled(history: Sequence[Epoch], patience: int) -> bool:
-    best_epoch = max(range(len(history)), key=lambda at: history[at].validation_accuracy, default=0)
+    best_epoch = max(range(len(history)), key=lambda at: history[at].validation_score, default=0)
     return len(history) - 1 - best_epoch >= patience
 
 

@@ -87,9 +87,8 @@ def _make(config: TransferConfig, context: "Context", out: Path) -> None:
     if not texts:
         raise DataError("transfer: expected a file or copies >= 1, got neither; give one, or leave transfer out")
     log.info("the teacher answers %d texts without labels", len(texts))
-    np.save(
-        out / "logits.npy", ensemble_logits([teacher.path for teacher in context.teachers], texts, context.max_tokens)
-    )
+    folders = [teacher.path for teacher in context.teachers]
+    np.save(out / "logits.npy", ensemble_logits(folders, texts, context.max_tokens, context.task))
     lines = (json.dumps(text, ensure_ascii=False) for text in texts)
     (out / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

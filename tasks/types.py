@@ -45,6 +45,7 @@ class Split:
     texts: tuple[Any, ...]
     """A string a row, or a pair of strings."""
     labels: tuple[str, ...]
+    """The truth of each row, as `tasks.data.truths` writes it."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,6 +70,31 @@ class Predictions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SigmoidPredictions:
+    """A model's answers on one split where each output is a probability of its own: label sets, or a score."""
+
+    ids: tuple[str, ...]
+    task: Literal["multi_label", "score"]
+    probabilities_NC: NDArray[np.float32]
+    """Of a score, its share of the scale, C = 1."""
+    truth_NC: NDArray[np.float32]
+    """1 for each label that a row has, else 0; of a score, the true share of the scale."""
+    threshold: float
+    """Of label sets: from which probability on a label is answered."""
+    latency_ms_N: NDArray[np.float64]
+    """One input at a time, for a sample of the rows; may be empty."""
+
+    @property
+    def chosen_NC(self) -> NDArray[np.bool_]:
+        """The labels that are answered."""
+        chosen: NDArray[np.bool_] = self.probabilities_NC >= self.threshold
+        return chosen
+
+
+AnyPredictions = Predictions | SigmoidPredictions
+
+
+@dataclass(frozen=True, kw_only=True)
 class Interval:
     """A point estimate with its bounds."""
 
@@ -81,8 +107,9 @@ class Interval:
 class Scores:
     """What is measured of one model on the test split."""
 
-    accuracy: Interval
-    macro_f1: Interval
+    metrics: dict[str, Interval]
+    """Accuracy and macro_f1; of label sets micro_f1 and macro_f1; of a score spearman and pearson. The first is the
+    one by which the task is judged."""
     num_rows: int
     size_bytes: int
     latency_ms_p50: float

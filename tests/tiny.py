@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from bento.manifest import ONNX_FILE, Manifest, folder_files
+from bento.task_types import Target
 
 WORDS = ("card", "lost", "money", "transfer", "balance", "refund", "please", "help", "my", "is", "where", "##s")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -70,6 +71,7 @@ def write_tiny_model(
     name: str = "tiny",
     max_tokens: int = 16,
     pairs: bool = False,
+    target: Target | None = None,
 ) -> Path:
     """Write a complete model folder (tokenizer, config, ONNX graph, manifest) to `folder` and return it."""
     (folder / ONNX_FILE).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,8 @@ def write_tiny_model(
         )
     )
     manifest = Manifest(
-        name=name, labels=tuple(labels), pairs=pairs, max_tokens=max_tokens, threads=1, files=folder_files(folder)
-    )
+        name=name, labels=tuple(labels), target=target or Target(), pairs=pairs, max_tokens=max_tokens, threads=1,
+        files=folder_files(folder),
+    )  # fmt: skip
     manifest.write(folder)
     return folder

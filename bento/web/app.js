@@ -5,6 +5,7 @@ const at = (id) => document.getElementById(id);
 const percent = (p) => (p >= 0.9995 ? "100 %" : p < 0.0005 ? "< 0.1 %" : `${(p * 100).toFixed(1)} %`);
 
 let labels = [];
+let teachable = true; // whether the service takes one class as feedback
 let answer = null; // the last /predict answer
 let showAll = false;
 let chosen = null; // the label that was given as right for it
@@ -81,21 +82,28 @@ async function classify(event) {
   showAnswer();
 }
 
+// A class, a set of them, or a score.
+function verdict(prediction) {
+  if ("score" in prediction) return prediction.score.toFixed(2);
+  return "labels" in prediction ? prediction.labels.join(", ") || "no label" : prediction.label;
+}
+
 function showAnswer() {
   const [prediction] = answer.predictions;
-  const ranked = Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1]);
-  at("verdict-label").textContent = prediction.label;
+  const ranked = Object.entries(prediction.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
+  at("verdict-label").textContent = verdict(prediction);
   const unsure = prediction.abstained ? "abstained: a person had better answer · " : "";
-  at("verdict-meta").textContent = `${unsure}${percent(prediction.probability)} · version ${answer.model.version} · ${answer.ms.toFixed(1)} ms with the network`;
+  const sure = "probability" in prediction ? `${percent(prediction.probability)} · ` : "";
+  at("verdict-meta").textContent = `${unsure}${sure}version ${answer.model.version} · ${answer.ms.toFixed(1)} ms with the network`;
   const rows = ranked.slice(0, showAll ? undefined : SHOWN).map(([label, p]) => bar(label, p, null, saveAnswer));
   at("bars").replaceChildren(...rows);
   for (const button of at("bars").querySelectorAll("button")) {
-    button.disabled = chosen !== null;
+    button.disabled = chosen !== null || !teachable;
     button.classList.toggle("chosen", button.querySelector(".name").textContent === chosen);
   }
   at("more").hidden = ranked.length <= SHOWN;
   at("more").textContent = showAll ? "Show fewer" : `Show all ${ranked.length}`;
-  at("bars-hint").hidden = at("other").hidden = chosen !== null;
+  at("bars-hint").hidden = at("other").hidden = chosen !== null || !teachable;
   at("result").hidden = false;
 }
 
@@ -188,6 +196,7 @@ function auditKey(event) {
 
 function showIdentity(model) {
   labels = model.labels;
+  teachable = model.task === "single_label";
   at("pair-field").hidden = !model.pairs;
   at("model-name").textContent = model.name;
   document.title = `${model.name} · Retort`;

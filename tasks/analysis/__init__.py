@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from bento.predictor import Predictor, softmax
+from bento.predictor import Predictor
+from bento.task_types import softmax
 from tasks.analysis import calibrated, flips, inputs, label_errors, neighbours, over_time, slices
 from tasks.analysis.config import ErrorsConfig
 from tasks.data import read_labels, read_split
-from tasks.evaluate import label_indices, read_predictions
+from tasks.evaluate import read_class_predictions
 from tasks.store import Step, run_step
 from tasks.tables import Rows, shown, write_table
+from tasks.task_types import SingleLabel
 from tasks.types import Artifact, Predictions, Split
 
 __all__ = ["ErrorsConfig", "analyse", "check_errors", "read_analysis"]
@@ -78,8 +80,8 @@ class _Analysis:
         self.config, self.data, self.teacher_logits = config, data, teacher_logits
         self.labels = read_labels(data)
         self.train, self.validation, self.test = (read_split(data, split) for split in ("train", "validation", "test"))
-        self.teacher = read_predictions(evaluation, "teacher")
-        self.candidate = read_predictions(evaluation, name)
+        self.teacher = read_class_predictions(evaluation, "teacher")
+        self.candidate = read_class_predictions(evaluation, name)
         self.predictor = Predictor(model, check=False)
         self.costs_CC = config.costs_CC(self.labels)
 
@@ -144,7 +146,7 @@ class _Analysis:
         """Of validation and test, which the teachers' answers were not trained on."""
         logits_NC = np.load(self.teacher_logits / "validation.npy")
         held_out = ((self.validation, softmax(logits_NC)), (self.test, self.teacher.probabilities_NC))
-        labels_N = np.concatenate([label_indices(split, self.labels) for split, _ in held_out])
+        labels_N = np.concatenate([SingleLabel().targets(split, self.labels) for split, _ in held_out])
         probabilities_NC = np.concatenate([probabilities_MC for _, probabilities_MC in held_out])
         place = [(split, at) for split, _ in held_out for at in range(len(split))]
         rows = []

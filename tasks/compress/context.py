@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.collapse import check_not_collapsed
+from tasks.data import read_target
 from tasks.store import Step, run_step
+from tasks.task_types import TaskType, task_type
 from tasks.types import Artifact, Kind, Section
 
 
@@ -30,6 +32,11 @@ class Context:
     def teachers(self) -> tuple[Artifact, ...]:
         """The teacher, whose layers students start from, and the others."""
         return (self.teacher, *self.more_teachers)
+
+    @property
+    def task(self) -> TaskType:
+        """How the data's truth is learnt and judged."""
+        return task_type(read_target(self.data.path))
 
     def step(self, technique: Section, artifact: Artifact, make: Callable[[Path, Path], None]) -> Step:
         """Run one technique as a cached step, keyed by its config, its code and every artifact here.

@@ -14,7 +14,7 @@ from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files
 from bento.predictor import Predictor
 from tasks.architecture import PARTED_MODEL_TYPES, Architecture, load_classifier
 from tasks.compress.context import Context
-from tasks.data import read_labels, read_split
+from tasks.data import read_labels, read_split, read_target
 from tasks.first_token import select_first_token_early
 from tasks.store import Step
 from tasks.structure import trim_neurons
@@ -79,6 +79,7 @@ class Export(Section):
         Manifest(
             name=context.name,
             labels=read_labels(context.data.path),
+            target=read_target(context.data.path),
             pairs=not isinstance(texts[0], str),
             max_tokens=context.max_tokens,
             threads=self.threads,

@@ -37,7 +37,8 @@ from tasks.structure import (
     refit,
     trim_neurons,
 )
-from tasks.training import Rows, label_targets, tokenize, write_history
+from tasks.task_types import SingleLabel
+from tasks.training import Rows, tokenize, write_history
 from tasks.types import Artifact
 
 log = logging.getLogger("retort.prune_structure")
@@ -333,7 +334,7 @@ def _measured_shape(folder: Path, context: Context) -> tuple[Geometry, list[Laye
 
 def _calibration_rows(tokenizer: Any, context: Context, count: int) -> Rows:
     train = read_split(context.data.path, "train")
-    labels_N = label_targets(train, read_labels(context.data.path))["label"]
+    labels_N = SingleLabel().targets(train, read_labels(context.data.path))
     drawn = np.sort(np.random.default_rng(context.seed).permutation(len(train))[:count])
     texts = [train.texts[row] for row in drawn]
     return tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets={"label": labels_N[drawn]})

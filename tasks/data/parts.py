@@ -1,4 +1,4 @@
-"""The layout of a data artifact: three Parquet files, the label names and the report."""
+"""The layout of a data artifact: three Parquet files, the label names, the target and the report."""
 
 import json
 from collections.abc import Sequence
@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from bento.errors import DataError
+from bento.task_types import Target
 from tasks.data.rows import Row
 from tasks.types import SPLITS, Split
 
 OWN_COLUMNS = ("id", "text", "text_pair", "label", "origin", "source_line")
 
 
-def write_parts(out: Path, rows: Sequence[Row], labels: Sequence[str], report: dict[str, Any]) -> None:
-    """Write `train.parquet`, `validation.parquet`, `test.parquet`, `labels.json` and `report.json`.
+def write_parts(out: Path, rows: Sequence[Row], labels: Sequence[str], target: Target, report: dict[str, Any]) -> None:
+    """Write `train.parquet`, `validation.parquet`, `test.parquet`, `labels.json`, `target.json` and `report.json`.
 
     Rows are ordered by id: the same bytes whatever the order of the source, and shuffled, since ids are hashes.
     """
@@ -22,6 +23,7 @@ def write_parts(out: Path, rows: Sequence[Row], labels: Sequence[str], report: d
         members = sorted((row for row in rows if row.split == split), key=lambda row: row.id)
         _write_part(out / f"{split}.parquet", members, columns)
     _write_json(out / "labels.json", list(labels))
+    _write_json(out / "target.json", target.model_dump())
     _write_json(out / "report.json", report)
 
 
@@ -55,6 +57,11 @@ def read_column(folder: Path, name: str, column: str) -> list[Any]:
 def read_labels(folder: Path) -> tuple[str, ...]:
     """The class names, sorted: the order of the model's outputs."""
     return tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
+
+
+def read_target(folder: Path) -> Target:
+    """What kind of truth the rows have."""
+    return Target.model_validate_json((folder / "target.json").read_bytes())
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bento.errors import DataError
+from bento.task_types import Target
 from tasks.data.files import read_table
 from tasks.data.parts import write_parts
 from tasks.data.rows import Findings, Row
@@ -35,9 +36,26 @@ def prepare(config: DataConfig, out: Path, *, extra: Path | None = None) -> None
     kept = cap_rows(rows, config.max_rows)
     if extra is not None:
         kept = add_feedback(kept, rows, extra, config, findings)
-    labels = sorted({row.label for row in kept if row.split == "train"})
+    labels = _labels(kept, config)
     _check_capped(kept, labels, config)
-    write_parts(out, kept, labels, _report(config, kept, num_read, labels, findings, made=_made(tables)))
+    write_parts(
+        out, kept, labels, _target(kept, config), _report(config, kept, num_read, labels, findings, made=_made(tables))
+    )
+
+
+def _labels(rows: Sequence[Row], config: DataConfig) -> list[str]:
+    """The classes, sorted; of a score its column, which names the model's one output."""
+    if config.task == "score":
+        return [config.label]
+    return sorted({name for row in rows if row.split == "train" for name in row.names})
+
+
+def _target(rows: Sequence[Row], config: DataConfig) -> Target:
+    """The task, and of a score the range that training has."""
+    if config.task != "score":
+        return Target(task=config.task)
+    scores = [float(row.label) for row in rows if row.split == "train"]
+    return Target(task="score", low=min(scores), high=max(scores))
 
 
 def add_feedback(
@@ -48,6 +66,8 @@ def add_feedback(
     A new text trains, or joins the test as its recent part, by its id hash. `source` has every row of the source,
     those that `max_rows` leaves out too. Raises: DataError.
     """
+    if config.task != "single_label":
+        raise DataError(f"{extra}: newly labelled rows have one class each, but data.task is {config.task}")
     known = {row.label for row in source}
     rows = _read_feedback(extra, config, findings)
     rows = findings.drop(
@@ -92,7 +112,7 @@ def _read_feedback(extra: Path, config: DataConfig, findings: Findings) -> list[
 
 def _check_capped(rows: Sequence[Row], labels: Sequence[str], config: DataConfig) -> None:
     """Raises: DataError where `max_rows` left a label without training, or a split without rows."""
-    lost = {row.label for row in rows} - set(labels)
+    lost = {name for row in rows for name in row.names} - set(labels)
     if lost:
         raise DataError(f"data.max_rows {config.max_rows} leaves {len(lost)} labels without a training row; raise it")
     empty = [split for split in SPLITS if not any(row.split == split for row in rows)]
@@ -119,13 +139,13 @@ def _report(
     splits = {}
     for split in SPLITS:
         members = [row for row in rows if row.split == split]
-        counts = Counter(row.label for row in members)
+        counts = Counter(name for row in members for name in row.names)
         splits[split] = {
             "num_rows": len(members),
             "num_feedback_rows": sum(row.origin == "feedback" for row in members),
             "num_read": num_read[split],
             "made_from_train": split in made,
-            "labels": {label: counts[label] for label in labels},
+            "labels": {label: counts[label] for label in labels} if counts else {},
         }
     dropped: Counter[str] = Counter()
     for finding in findings.found:

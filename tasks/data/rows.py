@@ -20,6 +20,9 @@ class Row:
     text: str
     text_pair: str | None
     label: str
+    """The truth as `tasks.data.truths` writes it."""
+    names: tuple[str, ...]
+    """The class names in the label: one, several or none; never any in a score."""
     split: str
     file: str
     line: int
@@ -27,6 +30,11 @@ class Row:
     origin: Literal["source", "feedback"] = "source"
     further: Mapping[str, Any] = field(default_factory=dict)
     """Other columns of the source."""
+
+    @property
+    def stratum(self) -> str:
+        """What splits and samples keep the shares of: the row's first class."""
+        return self.names[0] if self.names else ""
 
     @property
     def example(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from bento.errors import DataError
 from bento.manifest import file_sha256
+from bento.task_types import Task
 from tasks.data.files import SUFFIXES, Table, check_file, read_table
 from tasks.data.rows import Findings, listed
 from tasks.types import SPLITS, Section
@@ -32,7 +33,9 @@ class DataConfig(Section):
     text: str = "text"
     """Column of the text."""
     label: str = "label"
-    """Column of the class name; whole numbers are taken as names."""
+    """Column of the truth: a class name (whole numbers are taken as names), a list of them, or a score."""
+    task: Task = "single_label"
+    """What a text has: one class of several; any number of them (multi_label); or a number on a scale (score)."""
     text_pair: str | None = None
     """Column of the second text, for sentence pairs."""
     revision: str | None = None
@@ -176,13 +179,16 @@ def _read_hub(config: DataConfig) -> dict[str, Table]:
 
 def _hub_table(config: DataConfig, name: str, part: Any) -> Table:
     """One hub split as records; class numbers become the names that the data set declares for them."""
-    class_names = getattr(part.features.get(config.label), "names", None)
+    feature = part.features.get(config.label)
+    class_names = getattr(getattr(feature, "feature", feature), "names", None)
     records = []
     for number, values in enumerate(part, start=1):
         label = values.get(config.label)
         if class_names and isinstance(label, int):
             # -1 is the hub's mark for "no label".
             values = values | {config.label: class_names[label] if 0 <= label < len(class_names) else None}
+        elif class_names and isinstance(label, list):
+            values = values | {config.label: [class_names[at] for at in label]}
         records.append((number, dict(values)))
     return Table(file=f"{config.source}/{name}", columns=tuple(part.column_names), records=records)
 

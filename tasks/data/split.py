@@ -32,7 +32,7 @@ def assign_splits(rows: Sequence[Row], config: DataConfig, findings: Findings) -
     by_label: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.split == "train":
-            by_label[row.label].append(row)
+            by_label[row.stratum].append(row)
     chosen: dict[str, str] = {}
     for members in by_label.values():
         chosen |= _split_label(members, test=test, validation=validation)
@@ -75,11 +75,12 @@ def cap_rows(rows: Sequence[Row], max_rows: int | None) -> list[Row]:
     kept: list[Row] = []
     for split in dict.fromkeys(row.split for row in rows):
         members = sorted((row for row in rows if row.split == split), key=lambda row: row.id[12:])
-        num_rows = Counter(row.label for row in members)
+        num_rows = Counter(row.stratum for row in members)
         seen: Counter[str] = Counter()
         ranked = []
         for row in members:
-            ranked.append((seen[row.label] > 0, (seen[row.label] + 0.5) / num_rows[row.label], row.id, row))
-            seen[row.label] += 1
+            at = row.stratum
+            ranked.append((seen[at] > 0, (seen[at] + 0.5) / num_rows[at], row.id, row))
+            seen[at] += 1
         kept += [row for *_, row in sorted(ranked, key=lambda entry: entry[:3])[:max_rows]]
     return kept

@@ -14,6 +14,7 @@ from typing import Any
 from tasks.data.files import Table
 from tasks.data.rows import Findings, Row, listed, row_id
 from tasks.data.source import DataConfig
+from tasks.data.truths import EXPECTED, class_names, read_truth, text_of
 
 MAX_TEXT_CHARS = 100_000
 MAX_REPAIRED_SHARE = 0.05
@@ -42,8 +43,11 @@ def drop_repeated(rows: Sequence[Row], findings: Findings) -> list[Row]:
 
 
 def check_labels(rows: Sequence[Row], config: DataConfig, findings: Findings) -> list[Row]:
-    """At least two labels, all of them in training; notes names that differ only in case."""
-    known = {row.label for row in rows if row.split == "train"}
+    """At least two labels, all of them in training; notes names that differ only in case. Scores have to differ."""
+    if config.task == "score":
+        _check_scores(rows, findings)
+        return list(rows)
+    known = {name for row in rows if row.split == "train" for name in row.names}
     if len(known) < 2:
         only = f"only the label {next(iter(known))!r}" if known else "no row"
         findings.add("single_label", "error", f"training has {only}; a classifier needs at least two labels", count=1)
@@ -56,12 +60,19 @@ def check_labels(rows: Sequence[Row], config: DataConfig, findings: Findings) ->
     return _without_unseen(rows, known, config, findings) if known else list(rows)
 
 
+def _check_scores(rows: Sequence[Row], findings: Findings) -> None:
+    scores = {row.label for row in rows if row.split == "train"}
+    if len(scores) < 2:
+        message = f"training has {f'only the score {scores.pop()}' if scores else 'no row'}; there is nothing to learn"
+        findings.add("single_label", "error", message, count=1)
+
+
 def _without_unseen(rows: Sequence[Row], known: set[str], config: DataConfig, findings: Findings) -> list[Row]:
-    unseen = Counter(row.label for row in rows if row.label not in known)
+    unseen = Counter(name for row in rows for name in row.names if name not in known)
     drop = config.unseen_labels == "drop"
     return findings.drop(
         rows,
-        lambda row: row.label not in known,
+        lambda row: not known.issuperset(row.names),
         kind="unseen_label",
         message=f"have, in validation or test, a label that training never has: "
         f"{listed(f'{label} ({number:,})' for label, number in unseen.most_common())}",
@@ -81,7 +92,7 @@ def _has_columns(table: Table, config: DataConfig, findings: Findings) -> bool:
         if close:
             lists = any(isinstance(values.get(close[0]), list) for _, values in table.records[:100])
             message += f", perhaps {close[0]}"
-            message += ", though that holds lists: Retort learns one label a text, not several" if lists else ""
+            message += ", and data.task to multi_label, since that holds lists" if lists and key == "label" else ""
         findings.add("missing_column", "error", message, count=1)
     return not missing
 
@@ -95,7 +106,8 @@ def _checked_rows(table: Table, split: str, config: DataConfig, findings: Findin
         findings.add("read_as", "noted", note, count=1)
     _note_nested(table, config, findings)
     _check_lengths(rows, table, findings)
-    _check_continuous(rows, table, findings)
+    if config.task == "single_label":
+        _check_continuous(rows, table, findings)
     rows = findings.drop(
         rows,
         lambda row: not row.text.strip() or (config.text_pair is not None and not (row.text_pair or "").strip()),
@@ -115,18 +127,20 @@ def _checked_rows(table: Table, split: str, config: DataConfig, findings: Findin
 
 
 def _check_types(table: Table, config: DataConfig, findings: Findings) -> bool:
-    """Whether text and label columns hold plain values of encodable text."""
-    good = True
+    """Whether text columns hold plain values of encodable text, and the label column truths of the task."""
+    good = _check_truths(table, config, findings)
     for column in config.columns:
-        nested = [line for line, values in table.records if not _is_plain(values.get(column))]
+        nested = (
+            []
+            if column == config.label
+            else [line for line, values in table.records if not _is_plain(values.get(column))]
+        )
         broken = [line for line, values in table.records if _is_broken(values.get(column))]
         if nested:
             kind = type(next(values[column] for line, values in table.records if line == nested[0])).__name__
             message = (
                 f"{table.file}: column {column!r} holds {kind} values in {len(nested):,} rows; expected plain text"
             )
-            if column == config.label and kind == "list":
-                message += ": Retort learns one label a text, and this set has lists of labels. Keep one label a row"
             findings.add("not_plain", "error", message, _lines(table, nested), count=len(nested))
         if broken:
             message = (
@@ -135,6 +149,21 @@ def _check_types(table: Table, config: DataConfig, findings: Findings) -> bool:
             findings.add("broken_unicode", "error", message, _lines(table, broken), count=len(broken))
         good = good and not nested and not broken
     return good
+
+
+def _check_truths(table: Table, config: DataConfig, findings: Findings) -> bool:
+    """Whether each value of the label column is missing or one of the task."""
+    wrong = [line for line, values in table.records if read_truth(values.get(config.label), config.task) is None]
+    if wrong:
+        value = next(values[config.label] for line, values in table.records if line == wrong[0])
+        message = (
+            f"{table.file}: column {config.label!r} holds {type(value).__name__} values such as {str(value)[:40]!r} in "
+            f"{len(wrong):,} rows; data.task {config.task} expects {EXPECTED[config.task]}"
+        )
+        if isinstance(value, list) and config.task == "single_label":
+            message += ". Set data.task to multi_label, or keep one label a row"
+        findings.add("not_a_truth", "error", message, _lines(table, wrong), count=len(wrong))
+    return not wrong
 
 
 def _lines(table: Table, numbers: Iterable[int]) -> list[str]:
@@ -150,25 +179,21 @@ def _is_broken(value: Any) -> bool:
 
 
 def _row(table: Table, line: int, values: Mapping[str, Any], split: str, config: DataConfig) -> Row:
-    text = _text(values.get(config.text))
-    pair = None if config.text_pair is None else _text(values.get(config.text_pair))
+    text = text_of(values.get(config.text))
+    pair = None if config.text_pair is None else text_of(values.get(config.text_pair))
+    label = read_truth(values.get(config.label), config.task) or ""
     further = {name: _simple(value) for name, value in values.items() if name not in config.columns}
     return Row(
         id=row_id(text, pair),
         text=text,
         text_pair=pair,
-        label=_text(values.get(config.label)).strip(),
+        label=label,
+        names=class_names(label, config.task),
         split=split,
         file=table.file,
         line=line,
         further={name: value for name, value in further.items() if value is not None},
     )
-
-
-def _text(value: Any) -> str:
-    if value is None or value != value:  # NaN is how some writers say "missing"
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _simple(value: Any) -> Any:
@@ -206,9 +231,7 @@ def _check_continuous(rows: Sequence[Row], table: Table, findings: Findings) -> 
     """Scores such as 2.4 are a regression, which a classifier would learn as thousands of classes."""
     fractions = [row for row in rows if re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*(e[+-]?\d+)?", row.label)]
     if len(fractions) > len(rows) / 2:
-        message = (
-            f"{table.file}: the labels are fractions; expected class names. Retort classifies, it does not regress"
-        )
+        message = f"{table.file}: the labels are fractions; expected class names. Set data.task to score to learn them"
         findings.add("continuous_label", "error", message, [row.example for row in fractions])
 
 

@@ -12,6 +12,7 @@ from tasks.gate.compare import judge
 from tasks.gate.config import GateConfig, HoldoutGate, MarginGate, SliceGate
 from tasks.gate.evidence import Evidence, judge_evidence
 from tasks.gate.limits import judge_limit, judge_limits, judge_measured
+from tasks.gate.metrics import check_gates, judge_metrics, metric_rules
 from tasks.gate.probes import Probes, num_unknown, probe
 from tasks.gate.slices import judge_slice_values, slice_columns
 
@@ -22,13 +23,16 @@ __all__ = [
     "MarginGate",
     "Probes",
     "SliceGate",
+    "check_gates",
     "judge",
     "judge_behaviour",
     "judge_evidence",
     "judge_limit",
     "judge_limits",
     "judge_measured",
+    "judge_metrics",
     "judge_slice_values",
+    "metric_rules",
     "num_unknown",
     "probe",
     "slice_columns",

@@ -16,8 +16,8 @@ from tasks.gate.verdicts import (
     at_most,
     check_probabilities,
     difference_in_words,
-    measured,
     non_inferior,
+    parity,
     rows_for_mean,
     share_at_most,
     unjudged,
@@ -59,7 +59,7 @@ def judge(
     if config.kl is not None:
         verdicts.append(_judge_kl(candidate, reference, reference_name, config.kl, config.min_rows, rng))
     if config.parity is not None:
-        verdicts.append(_judge_parity(candidate, reference, reference_name, config.parity))
+        verdicts.append(parity(candidate, reference, reference_name, config.parity))
     for rule in config.slices:
         verdicts.append(judge_slice(candidate, reference, (columns or {})[rule.by], reference_name, rule))
     return verdicts
@@ -194,10 +194,3 @@ def _judge_kl(
     wanted = rows_for_mean(n, found.high - found.value, limit - found.value, ALPHA)
     words = f"{found.value:.4f} nats, 90% interval [{found.low:.4f}, {found.high:.4f}]; limit {limit:g}"
     return at_most(gate, found, limit, n=n, wanted=wanted, words=words)
-
-
-def _judge_parity(candidate: Predictions, reference: Predictions, reference_name: str, limit: float) -> Verdict:
-    """The largest difference of a probability on any row; a missing one is a fail."""
-    difference_NC = np.abs(candidate.probabilities_NC - reference.probabilities_NC)
-    largest = float(difference_NC.max()) if difference_NC.size else float("nan")
-    return measured(f"parity_vs_{reference_name}", largest, limit, lambda value: f"{value:.2g}", n=len(candidate.ids))

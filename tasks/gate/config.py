@@ -57,13 +57,25 @@ class HoldoutGate(Section):
     """Beyond this many the build is inconclusive, until there are fresh test rows; null only counts."""
 
 
+CLASS_GATES = frozenset(
+    {"brier", "slices", "superiority", "negative_flips", "kl", "min_accuracy", "behaviour", "calibration_error"}
+)
+"""Those that only a model of one class a text can be judged by, besides its metrics."""
+
+
 class GateConfig(Section):
     """What a candidate must prove; a limit that is null is not asked for."""
 
     accuracy: MarginGate = MarginGate()
-    """Non-inferiority of the accuracy to the teacher, and to the serving champion."""
+    """Non-inferiority of the accuracy to the teacher, and to the serving champion; of models of one class a text."""
     macro_f1: MarginGate | None = None
     """The same of macro-F1, which the small classes weigh on as much as the big ones."""
+    micro_f1: MarginGate | None = None
+    """Of label sets: the same of the F1 of all labels together; a margin of one point unless given."""
+    spearman: MarginGate | None = None
+    """Of scores: the same of Spearman's correlation with the truth; a margin of 0.01 unless given."""
+    pearson: MarginGate | None = None
+    """Of scores: the same of Pearson's correlation."""
     brier: MarginGate | None = None
     """The same of the Brier loss, in [0, 2], which sees probabilities get worse where answers stay right."""
     slices: tuple[SliceGate, ...] = ()

@@ -3,20 +3,31 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bento.errors import UserError
 from tasks.gate.behaviour import judge_behaviour
 from tasks.gate.compare import judge
 from tasks.gate.config import GateConfig, HoldoutGate
 from tasks.gate.limits import judge_limits, judge_measured
+from tasks.gate.metrics import judge_metrics
 from tasks.gate.probes import Probes
 from tasks.gate.verdicts import NAN
-from tasks.types import BehaviourResult, GateReport, Outcome, Predictions, Scores, Verdict
+from tasks.types import (
+    AnyPredictions,
+    BehaviourResult,
+    GateReport,
+    Outcome,
+    Predictions,
+    Scores,
+    SigmoidPredictions,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """A candidate's answers on the holdout and what was measured of it."""
 
-    predictions: Predictions
+    predictions: AnyPredictions
     scores: Scores
     probes: Probes
     num_judged: int
@@ -27,16 +38,25 @@ class Evidence:
     """What the behavioural tests found."""
 
 
-def judge_evidence(found: Evidence, references: Mapping[str, Predictions], config: GateConfig) -> GateReport:
+def judge_evidence(found: Evidence, references: Mapping[str, AnyPredictions], config: GateConfig) -> GateReport:
     """All verdicts: against each reference by its name, on the candidate alone, and on the use of the holdout."""
     verdicts = []
     for name, reference in references.items():
-        verdicts += judge(found.predictions, reference, reference_name=name, config=config, columns=found.columns)
+        verdicts += _compare(found, reference, name, config)
     verdicts += judge_measured(found.predictions, found.probes, config)
     verdicts += judge_limits(found.scores, config)
     verdicts += judge_behaviour(found.behaviour, config)
     verdicts.append(_judge_holdout(found.num_judged, config.holdout))
     return GateReport(verdicts=tuple(verdicts))
+
+
+def _compare(found: Evidence, reference: AnyPredictions, name: str, config: GateConfig) -> list[Verdict]:
+    candidate = found.predictions
+    if isinstance(candidate, Predictions) and isinstance(reference, Predictions):
+        return judge(candidate, reference, reference_name=name, config=config, columns=found.columns)
+    if isinstance(candidate, SigmoidPredictions) and isinstance(reference, SigmoidPredictions):
+        return judge_metrics(candidate, reference, reference_name=name, config=config)
+    raise UserError(f"gate against the {name}: expected two models of one task, got one of classes and one of sigmoids")
 
 
 def _judge_holdout(num_judged: int, rule: HoldoutGate) -> Verdict:

@@ -19,7 +19,7 @@ from tasks.gate.verdicts import (
     too_few,
     unjudged,
 )
-from tasks.types import Predictions, Scores, Verdict
+from tasks.types import AnyPredictions, Predictions, Scores, Verdict
 
 
 def judge_limits(scores: Scores, config: GateConfig) -> list[Verdict]:
@@ -41,12 +41,13 @@ def judge_limit(gate: str, observed: float, limit: float, unit: str) -> Verdict:
 
 
 def judge_measured(
-    candidate: Predictions, probes: Probes, config: GateConfig, rng: np.random.Generator | None = None
+    candidate: AnyPredictions, probes: Probes, config: GateConfig, rng: np.random.Generator | None = None
 ) -> list[Verdict]:
     """Calibration of the answers, and what was probed of the model. Raises: UserError for what is no probability."""
-    check_probabilities(candidate, "candidate")
     verdicts = []
-    if config.calibration_error is not None:
+    if isinstance(candidate, Predictions):
+        check_probabilities(candidate, "candidate")
+    if config.calibration_error is not None and isinstance(candidate, Predictions):
         rng = rng or np.random.default_rng(0)
         verdicts.append(_judge_calibration(candidate, config.calibration_error, config.min_rows, rng))
     if config.unknown_words is not None:
@@ -93,7 +94,7 @@ def _judge_floor(scores: Scores, limit: float, min_rows: int) -> Verdict:
     """Accuracy above a fixed floor, by the one-sided 95 % Wilson bound."""
     from tasks.stats.proportion import wilson
 
-    gate, observed, n = "min_accuracy", scores.accuracy.value, scores.num_rows
+    gate, observed, n = "min_accuracy", scores.metrics["accuracy"].value, scores.num_rows
     if n == 0 or not isfinite(observed):
         reason = "accuracy was not measured; a missing metric fails"
         return Verdict(gate=gate, outcome="fail", observed=NAN, limit=limit, n=n, reason=reason)

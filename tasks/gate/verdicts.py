@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bento.errors import UserError
-from tasks.types import Interval, Outcome, Predictions, Verdict
+from tasks.types import AnyPredictions, Interval, Outcome, Predictions, Verdict
 
 Bools = NDArray[np.bool_]
 
@@ -40,7 +40,7 @@ def check_probabilities(predictions: Predictions, who: str, *, whole: bool = Tru
         )
 
 
-def unjudged(gate: str, limit: float, min_rows: int, *answers: Predictions) -> Verdict | None:
+def unjudged(gate: str, limit: float, min_rows: int, *answers: AnyPredictions) -> Verdict | None:
     """The verdict where there is nothing to test: answers are missing, or too few."""
     n = len(answers[0].ids)
     missing_N = np.zeros(n, dtype=bool)
@@ -170,3 +170,10 @@ def measured(gate: str, observed: float, limit: float, tell: Callable[[float], s
     outcome: Outcome = "pass" if observed <= limit else "fail"
     reason = f"{tell(observed)}, limit {tell(limit)}"
     return Verdict(gate=gate, outcome=outcome, observed=observed, limit=limit, n=n, reason=reason)
+
+
+def parity(candidate: AnyPredictions, reference: AnyPredictions, reference_name: str, limit: float) -> Verdict:
+    """The largest difference of a probability on any row; a missing one is a fail."""
+    difference_NC = np.abs(candidate.probabilities_NC - reference.probabilities_NC)
+    largest = float(difference_NC.max()) if difference_NC.size else float("nan")
+    return measured(f"parity_vs_{reference_name}", largest, limit, lambda value: f"{value:.2g}", n=len(candidate.ids))

@@ -46,6 +46,8 @@ class Watched:
 def watch(name: str, folder: Path, sha256: str) -> Watched:
     """The champion with the data that it was evaluated on. Raises: UserError when those are gone from the store."""
     manifest = Manifest.read(folder)
+    if manifest.target.task != "single_label":
+        raise UserError(f"monitor: watches models of one class a text; {name} answers {manifest.target.task}")
     data = load_artifact(str(manifest.lineage.get("data")), kind="data", made_by="data")
     if data is None:
         raise UserError(

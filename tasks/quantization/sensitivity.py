@@ -3,17 +3,12 @@
 Each part is quantized alone and ranked by how far the answers move; then the fewest of the worst are raised one rung
 until the accuracy budget is met (partial quantization, Wu 2020, arXiv:2004.09602). Divergence ranks, since accuracy
 on a few hundred rows is too coarse to tell parts apart; accuracy decides.
-
-Shapes: N rows, C classes.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from bento.errors import UserError
-from bento.predictor import Floats, softmax
 from tasks.quantization.levels import Ladder, Level, Plan
 
 log = logging.getLogger("retort.sensitivity")
@@ -91,9 +86,3 @@ def raised_parts(plan: Plan, ladders: Mapping[str, Ladder]) -> dict[str, list[st
         if level != ladders[name][0]:
             raised.setdefault(level.name, []).append(name)
     return raised
-
-
-def mean_divergence(reference_NC: Floats, logits_NC: Floats) -> float:
-    """Mean Kullback-Leibler divergence of the answers from the reference's, in nats."""
-    p_NC, q_NC = (softmax(logits).astype(np.float64).clip(1e-12) for logits in (reference_NC, logits_NC))
-    return float((p_NC * np.log(p_NC / q_NC)).sum(axis=1).mean())

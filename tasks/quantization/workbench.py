@@ -9,15 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files
-from bento.predictor import Floats, Predictor
+from bento.predictor import Predictor
+from bento.task_types import Floats
 from tasks.quantization.graph import find_parts, read_graph
 from tasks.quantization.integer import Range, to_integer
 from tasks.quantization.levels import Plan
-from tasks.quantization.sensitivity import mean_divergence
 from tasks.quantization.storage import store
+from tasks.task_types import task_type
 from tasks.types import Split
 
 NUM_RANKING_ROWS = 256
@@ -30,6 +29,9 @@ class Workbench:
         self.source, self.work, self.validation, self.per_channel = source, work, validation, per_channel
         self.parts = find_parts(read_graph(source / ONNX_FILE))
         self.ranges: Mapping[str, Range] = {}
+        manifest = Manifest.read(source)
+        self.task = task_type(manifest.target)
+        self.truth = self.task.targets(validation, manifest.labels)
 
     def write(self, plan: Plan, out: Path, lineage: Mapping[str, Any]) -> None:
         """The model folder of this plan; `lineage` is added to the source's."""
@@ -47,13 +49,15 @@ class Workbench:
         manifest.model_copy(update={"files": files, "lineage": manifest.lineage | dict(lineage)}).write(out)
 
     def drop(self, plan: Plan) -> float:
-        """Accuracy on the validation rows that this plan loses against the float model; negative where it gains."""
-        return self._accuracy(self.float_logits_NC) - self._accuracy(self._logits(plan, len(self.validation)))
+        """Quality (accuracy, or what the task has in its place) on the validation rows that this plan loses against
+        the float model; negative where it gains."""
+        logits_NC = self._logits(plan, len(self.validation))
+        return self.task.quality(self.float_logits_NC, self.truth) - self.task.quality(logits_NC, self.truth)
 
     def divergence(self, plan: Plan) -> float:
         """How far this plan's answers are from the float model's on the first validation rows."""
         num_rows = min(NUM_RANKING_ROWS, len(self.validation))
-        return mean_divergence(self.float_logits_NC[:num_rows], self._logits(plan, num_rows))
+        return self.task.divergence(self.float_logits_NC[:num_rows], self._logits(plan, num_rows))
 
     @cached_property
     def float_logits_NC(self) -> Floats:
@@ -65,7 +69,3 @@ class Workbench:
         shutil.rmtree(trial, ignore_errors=True)
         self.write(plan, trial, {})
         return Predictor(trial, check=False).predict_logits(self.validation.texts[:num_rows])
-
-    def _accuracy(self, logits_NC: Floats) -> float:
-        labels = np.array(Manifest.read(self.source).labels)
-        return float((labels[logits_NC.argmax(axis=1)] == np.array(self.validation.labels)).mean())

@@ -13,7 +13,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class RetortModel(PythonModel):  # type: ignore[misc]
-    """Texts in; one row a text out: `label`, `probability`, `abstained`."""
+    """Texts in; one row a text out: `label`, `probability`, `abstained`; of label sets `labels`, `label_probabilities`;
+    of scores `score`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the logged model folder, its digests checked."""
@@ -26,15 +27,7 @@ class RetortModel(PythonModel):  # type: ignore[misc]
 
         The hint is one of those that MLflow does not turn into a check of its own, so a list of strings comes through.
         """
-        probabilities_NC = self.predictor.predict(_texts(model_input))
-        best_N = probabilities_NC.argmax(axis=1)
-        return pd.DataFrame(
-            {
-                "label": [self.predictor.labels[at] for at in best_N],
-                "probability": probabilities_NC.max(axis=1).astype(float),
-                "abstained": self.predictor.abstains(probabilities_NC),
-            }
-        )
+        return pd.DataFrame(self.predictor.answers(self.predictor.predict(_texts(model_input))))
 
 
 def _texts(model_input: Any) -> list[Any]:

@@ -19,6 +19,7 @@ import bento
 from bento import settings
 from bento.errors import ReleaseError
 from bento.manifest import Manifest
+from bento.task_types import Task
 from tasks.release.package import RUNTIME_PACKAGES, pinned_requirements
 from tasks.search import Found
 from tasks.store import Step
@@ -145,9 +146,10 @@ def log_scores(scores: Mapping[str, Scores]) -> None:
             if value == value:
                 mlflow.log_metric(f"{key}/{name}", float(value))
     teacher, candidate = scores["teacher"], scores["candidate"]
+    judged = next(iter(candidate.metrics))
     mlflow.log_metrics(
         {
-            "against_teacher/accuracy_points": 100 * (candidate.accuracy.value - teacher.accuracy.value),
+            f"against_teacher/{judged}_points": 100 * (candidate.metrics[judged].value - teacher.metrics[judged].value),
             "against_teacher/times_smaller": teacher.size_bytes / candidate.size_bytes,
             "against_teacher/times_faster_p50": teacher.latency_ms_p50 / candidate.latency_ms_p50,
         }
@@ -165,10 +167,15 @@ def log_tables(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 def _row(scores: Scores) -> dict[str, Any]:
     values = asdict(scores)
-    for metric in ("accuracy", "macro_f1"):
-        found = values.pop(metric)
-        values |= {metric: found["value"], f"{metric}_low": found["low"], f"{metric}_high": found["high"]}
-    return values
+    del values["metrics"]
+    return values | _metric_columns(scores)
+
+
+def _metric_columns(scores: Scores) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    for name, found in scores.metrics.items():
+        columns |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return columns
 
 
 def log_gate(report: GateReport) -> None:
@@ -254,7 +261,7 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
 
     _connect()
     manifest = Manifest.read(model)
-    signature = mlflow.models.ModelSignature.from_dict(_signature(manifest.pairs))
+    signature = mlflow.models.ModelSignature.from_dict(_signature(manifest.pairs, manifest.target.task))
     example = pd.DataFrame(examples, columns=PAIR_COLUMNS) if manifest.pairs else list(examples)
     with _quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
@@ -280,13 +287,21 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
     return Version(name=name, version=version, model_sha256=sha256, run_id=run_id)
 
 
-def _signature(pairs: bool) -> dict[str, str]:
-    """One column of texts, whatever its name, or the two named ones of pairs; label, probability and abstained out."""
+def _signature(pairs: bool, task: Task) -> dict[str, str]:
+    """One column of texts, whatever its name, or the two named ones of pairs; what the task answers out."""
     text = {"type": "string", "required": True}
     inputs = [text | {"name": name} for name in PAIR_COLUMNS] if pairs else [text]
-    outputs = [{"type": "string", "name": "label"}, {"type": "double", "name": "probability"},
-               {"type": "boolean", "name": "abstained"}]  # fmt: skip
-    return {"inputs": json.dumps(inputs), "outputs": json.dumps([column | {"required": True} for column in outputs])}
+    outputs: dict[Task, list[dict[str, Any]]] = {
+        "single_label": [{"type": "string", "name": "label"}, {"type": "double", "name": "probability"},
+                         {"type": "boolean", "name": "abstained"}],
+        "multi_label": [{"type": "array", "items": {"type": "string"}, "name": "labels"},
+                        {"type": "array", "items": {"type": "double"}, "name": "label_probabilities"}],
+        "score": [{"type": "double", "name": "score"}],
+    }  # fmt: skip
+    return {
+        "inputs": json.dumps(inputs),
+        "outputs": json.dumps([column | {"required": True} for column in outputs[task]]),
+    }
 
 
 @contextlib.contextmanager

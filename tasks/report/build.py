@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.metrics import TITLES, metrics_of
 from tasks.report import charts
 from tasks.report.behaviour import behaviour_view
 from tasks.report.calibration import calibration_view
@@ -138,9 +139,10 @@ def _tiles(scores: Mapping[str, Any]) -> list[dict[str, str]]:
         if ratio is not None:
             value = compared(ratio, better, worse)
             tiles.append({"value": value, "label": f"{show(teacher[key])} to {show(candidate[key])}"})
-    if is_number(candidate.get("accuracy")):
-        label = f"test accuracy; teacher {percent(teacher.get('accuracy'))}"
-        tiles.append({"value": percent(candidate["accuracy"]), "label": label})
+    judged, _ = metrics_of(candidate)
+    if is_number(candidate.get(judged)):
+        label = f"test {TITLES[judged]}; teacher {percent(teacher.get(judged))}"
+        tiles.append({"value": percent(candidate[judged]), "label": label})
     if is_number(candidate.get("throughput_per_s")):
         label = "sentences a second in batches of 32"
         tiles.append({"value": significant(candidate["throughput_per_s"]), "label": label})
@@ -159,8 +161,7 @@ def result_view(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def _result_rows(scores: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
     rows = [
-        _share_row("accuracy", "accuracy", scores, columns),
-        _share_row("macro-F1", "macro_f1", scores, columns),
+        *(_share_row(TITLES[name], name, scores, columns) for name in metrics_of(scores.get("candidate", {}))),
         _ratio_row("size", "size_bytes", size, "smaller", "larger", scores, columns),
         _ratio_row("p50 latency", "latency_ms_p50", milliseconds, "faster", "slower", scores, columns),
         _ratio_row("p95 latency", "latency_ms_p95", milliseconds, "faster", "slower", scores, columns),
@@ -281,12 +282,13 @@ def _step_views(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         before = steps[at - 1] if at else {}
         smaller = charts.ratio(before.get("size_bytes"), step.get("size_bytes"))
         faster = charts.ratio(before.get("latency_ms_p50"), step.get("latency_ms_p50"))
-        change = change_of_share(before.get("accuracy"), step.get("accuracy"))
+        judged, _ = metrics_of(step)
+        change = change_of_share(before.get(judged), step.get(judged))
         views.append(
             {
                 "name": charts.step_name(step),
                 "stages": ", ".join(step.get("stages") or ()),
-                "accuracy": percent(step.get("accuracy"), 2),
+                "accuracy": percent(step.get(judged), 2),
                 "accuracy_change": "" if change == MISSING else change,
                 "size": size(step.get("size_bytes")),
                 "size_change": "" if smaller is None else compared(smaller, "smaller", "larger"),

@@ -17,6 +17,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
+from tasks.metrics import TITLES, metrics_of
 from tasks.report.theme import LIGHT, follow_scheme, is_number, milliseconds, percent, size, times
 
 Role = Literal["teacher", "candidate", "floor", "step"]
@@ -46,9 +47,8 @@ OFFSETS = ((0, 1), (1, 0), (-1, 0), (0, -1), (1, 0.6), (-1, 0.6), (1, -0.6), (-1
 PANELS = (
     ("size_bytes", "model size", size),
     ("latency_ms_p50", "median latency of one sentence", milliseconds),
-    ("accuracy", "test accuracy", percent),
 )
-"""Key of the scores, title and number format of the picture's bar charts."""
+"""Key of the scores, title and number format of the picture's bar charts, before that of the metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +89,12 @@ def step_name(step: Mapping[str, Any]) -> str:
 
 def _mark(name: str, role: Role, values: Mapping[str, Any]) -> Mark | None:
     """None where accuracy, latency or size was not measured."""
-    measured = [values.get(key) for key in ("accuracy", "latency_ms_p50", "size_bytes")]
+    judged, _ = metrics_of(values)
+    measured = [values.get(key) for key in (judged, "latency_ms_p50", "size_bytes")]
     if not all(is_number(value) for value in measured):
         return None
     accuracy, latency_ms, size_bytes = (float(value) for value in measured if value is not None)
-    low, high = values.get("accuracy_interval") or (accuracy, accuracy)
+    low, high = values.get(f"{judged}_interval") or (accuracy, accuracy)
     return Mark(
         name=name,
         role=role,
@@ -280,8 +281,10 @@ def picture_figure(summary: Mapping[str, Any]) -> Figure:
         )
         figure.suptitle(headline(summary), fontsize=15, fontweight="bold", x=0.015, ha="left")
         grid = figure.add_gridspec(1, 2, width_ratios=(1.7, 1), wspace=0.06)
-        bars = grid[1].subgridspec(len(PANELS), 1, hspace=0.12)
-        for row, (key, title, show) in enumerate(PANELS):
+        judged, _ = metrics_of(summary.get("scores", {}).get("candidate", {}))
+        panels = (*PANELS, (judged, f"test {TITLES[judged]}", percent))
+        bars = grid[1].subgridspec(len(panels), 1, hspace=0.12)
+        for row, (key, title, show) in enumerate(panels):
             _draw_bars(figure.add_subplot(bars[row]), summary, key, title, show)
         draw_tradeoff(figure.add_subplot(grid[0]), marks_of(summary))
     return figure
@@ -296,7 +299,8 @@ def headline(summary: Mapping[str, Any]) -> str:
         for key, word in (("size_bytes", "smaller"), ("latency_ms_p50", "faster"))
         if ratio(teacher.get(key), candidate.get(key)) is not None
     ]
-    parts.append(f"accuracy {percent(candidate.get('accuracy'))} (teacher {percent(teacher.get('accuracy'))})")
+    judged, _ = metrics_of(candidate)
+    parts.append(f"{TITLES[judged]} {percent(candidate.get(judged))} (teacher {percent(teacher.get(judged))})")
     return f"{summary.get('name', 'model')}: {', '.join(parts)}"
 
 

@@ -25,7 +25,8 @@ from tasks.compress.distil import Distil
 from tasks.data import read_labels, read_split
 from tasks.search.space import SearchConfig, chain_of
 from tasks.students import NUM_PROBE_ROWS, probe_score
-from tasks.training import label_targets, tokenize
+from tasks.task_types import SingleLabel
+from tasks.training import tokenize
 from tasks.types import Artifact
 
 log = logging.getLogger("retort.search")
@@ -203,7 +204,7 @@ def onnx_accuracy(artifact: Artifact, context: Context) -> float:
 
 
 def validation_labels(context: Context) -> Any:
-    return label_targets(read_split(context.data.path, "validation"), read_labels(context.data.path))["label"]
+    return SingleLabel().targets(read_split(context.data.path, "validation"), read_labels(context.data.path))
 
 
 def _spec(config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]) -> str:

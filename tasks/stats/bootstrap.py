@@ -92,7 +92,7 @@ def mean_interval(
     sizes = [min(chunk, num_resamples - start) for start in range(0, num_resamples, chunk)]
     resampled_B = np.concatenate([values_N[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
     influence_N = values_N - values_N.mean()
-    return _bca_ends(float(values_N.mean()), resampled_B, _skew(influence_N, np.ones(n)), confidence)
+    return bca_ends(float(values_N.mean()), resampled_B, skew(influence_N, np.ones(n)), confidence)
 
 
 def _cells(*columns: Ints) -> tuple[Ints, Floats]:
@@ -131,10 +131,10 @@ def _bca(
     n = int(counts_K.sum())
     observed = float(statistic(counts_K[None])[0])
     resampled_B = statistic(rng.multinomial(n, counts_K / n, size=num_resamples).astype(np.float64))
-    return _bca_ends(observed, resampled_B, _acceleration(statistic, counts_K), confidence)
+    return bca_ends(observed, resampled_B, _acceleration(statistic, counts_K), confidence)
 
 
-def _bca_ends(observed: float, resampled_B: Floats, acceleration: float, confidence: float) -> Interval:
+def bca_ends(observed: float, resampled_B: Floats, acceleration: float, confidence: float) -> Interval:
     """Bias-corrected and accelerated interval. Source: Efron 1987, JASA 82:171."""
     num_resamples = len(resampled_B)
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
@@ -153,10 +153,10 @@ def _acceleration(statistic: Statistic, counts_K: Floats) -> float:
     if n < 2:
         return 0.0
     left_out_K = np.concatenate([statistic(counts_bK) for counts_bK in _leave_one_out(counts_K)])
-    return _skew((counts_K @ left_out_K) / n - left_out_K, counts_K)
+    return skew((counts_K @ left_out_K) / n - left_out_K, counts_K)
 
 
-def _skew(influence_K: Floats, counts_K: Floats) -> float:
+def skew(influence_K: Floats, counts_K: Floats) -> float:
     """Efron's acceleration of the influences of the rows, each of which occurs `counts_K` times."""
     spread = float(counts_K @ influence_K**2)
     return float(counts_K @ influence_K**3) / (6 * spread**1.5) if spread > 0 else 0.0

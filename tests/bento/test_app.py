@@ -15,7 +15,9 @@ from bento import database
 from bento.app import ROUTES, Server, ServeSettings, create_app
 from bento.predictor import Predictor
 from bento.schemas import MAX_BODY_BYTES, MAX_CHARACTERS, MAX_TEXTS
+from bento.task_types import Target
 from tests.serving import Client, serving
+from tests.tiny import write_tiny_model
 
 
 def error(response: httpx.Response) -> tuple[int, str, str | None]:
@@ -426,3 +428,42 @@ async def test_a_request_whose_client_has_gone_is_not_computed(
         assert (await waiting).status_code == 200
     assert sent[0]["status"] == 499
     assert computed == ["card"]
+
+
+@pytest.fixture
+def of_sets(make_server: Callable[..., Server], tmp_path: Path) -> Server:
+    return make_server(model=write_tiny_model(tmp_path / "sets", target=Target(task="multi_label")))
+
+
+def test_a_model_of_label_sets_answers_them(of_sets: Server) -> None:
+    with serving(create_app(of_sets)) as client:
+        body = {"texts": ["my card is lost", "refund"], "return_all": True}
+        for prediction in client.post("/predict", json=body).json()["predictions"]:
+            chosen = {label: value for label, value in prediction["probabilities"].items() if value >= 0.5}
+            assert dict(zip(prediction["labels"], prediction["label_probabilities"], strict=True)) == chosen
+        assert client.get("/identity").json()["task"] == "multi_label"
+        request = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["my card is lost"]}]}
+        outputs = client.post("/v2/models/tiny/infer", json=request).json()["outputs"]
+        assert [output["name"] for output in outputs] == ["labels", "probabilities"]
+        assert isinstance(orjson.loads(outputs[0]["data"][0]), list)
+        wanted = client.post("/v2/models/tiny/infer", json=request | {"outputs": [{"name": "label"}]})
+        assert error(wanted) == (422, "output", "outputs")
+
+
+def test_a_model_of_scores_answers_a_number_on_its_scale(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    folder = write_tiny_model(
+        tmp_path / "scores", labels=["score"], pairs=True, target=Target(task="score", low=0, high=5)
+    )
+    with serving(create_app(make_server(model=folder))) as client:
+        answer = client.post("/predict", json={"text": "card", "text_pair": "refund", "return_all": True}).json()
+        share = float(Predictor(folder).predict([("card", "refund")])[0, 0])
+        assert answer["predictions"] == [{"score": pytest.approx(5 * share)}]
+        assert 0 < share < 1
+
+
+def test_what_is_no_single_class_takes_no_feedback_and_waits_for_no_label(of_sets: Server) -> None:
+    with serving(create_app(of_sets)) as client:
+        request_id = client.post("/predict", json={"text": "my card is lost"}).json()["request_id"]
+        sent = client.post("/feedback", json={"request_id": request_id, "label": "refund"})
+        assert error(sent) == (422, "task", None)
+        assert client.get("/audit").json()["items"] == []

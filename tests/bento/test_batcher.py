@@ -11,7 +11,8 @@ from tokenizers import Encoding
 
 from bento.batcher import Batcher, Job, QueueFullError, plan_runs
 from bento.metrics import Metrics
-from bento.predictor import Floats, Predictor
+from bento.predictor import Predictor
+from bento.task_types import Floats
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bento.manifest import Manifest
-from bento.predictor import Predictor, pad, softmax
+from bento.predictor import Predictor, pad
+from bento.task_types import softmax
 from tests.tiny import write_tiny_model
 
 

@@ -1,5 +1,7 @@
 """The chain of stages on a small real set: its names, several teachers, what is evaluated, and where it stops."""
 
+import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,13 @@ import pytest
 
 from bento.errors import RetortError, UserError
 from bento.manifest import folder_size_bytes
+from bento.predictor import Predictor
 from flows.chain import gate, make_candidate, stage_names
 from flows.config import Config
 from tasks.analysis import read_analysis
 from tasks.behaviour import read_behaviour
 from tasks.store import Step
-from tests.small import write_bert, write_colours
+from tests.small import COLOURS, NOUNS, write_bert, write_colours
 
 LEARNS = {"epochs": 12, "batch_size": 4, "learning_rate": 3e-3, "patience": 12}
 
@@ -55,7 +58,7 @@ def test_all_stages_run_in_their_order_and_torch_models_are_evaluated_too(tree: 
     )
     assert read_behaviour(built.behaviour.path)[0].num_cases > 0
     assert read_analysis(built.analysis.path)["num_rows"] == 36
-    assert built.scores["candidate"].accuracy == built.scores["quantize"].accuracy
+    assert built.scores["candidate"].metrics == built.scores["quantize"].metrics
     logits = next(step for step in built.steps if step.name == "teacher_logits")
     assert len(logits.artifact.parents) == 3, "two teachers and the data"
 
@@ -135,3 +138,81 @@ def test_the_gate_judges_all_that_is_asked_for_and_counts_its_look_at_the_rows(t
     assert verdicts["batch_shift"].observed > 0, "dynamic int8"
     assert verdicts["holdout_uses"].observed >= 1
     assert gate(config, built, None).verdicts[-1].observed == verdicts["holdout_uses"].observed
+
+
+def _written(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> str:
+    folder.mkdir()
+    for name, values in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in values), encoding="utf-8")
+    return str(folder)
+
+
+def _sets(noun: str) -> list[dict[str, Any]]:
+    """All sets of two colours that a sentence can name."""
+    return [
+        {"text": f"a {noun} of {' and '.join(names) or 'no colour'}", "labels": list(names)}
+        for count in range(3)
+        for names in itertools.combinations(COLOURS, count)
+    ]
+
+
+def test_label_sets_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
+    rows = {"train": [row for noun in NOUNS[:10] for row in _sets(noun)], "test": _sets(NOUNS[10]) + _sets(NOUNS[11])}
+    data = {"source": _written(tmp_path / "sets", rows), "label": "labels", "task": "multi_label", "validation": 0.2}
+    wanted = {"micro_f1": {"margin": 0.3}, "min_rows": 10}
+    config = Config.model_validate(tree | {"name": "sets", "data": data, "gate": wanted})
+    built = make_candidate(config, None, stage=lambda _name, function: function)
+    assert [step.name for step in built.steps] == stage_names(config)
+    assert list(built.scores["candidate"].metrics) == ["micro_f1", "macro_f1"]
+    assert built.scores["candidate"].metrics["micro_f1"].value > 0.7
+    verdicts = {verdict.gate: verdict for verdict in gate(config, built, None).verdicts}
+    assert verdicts["micro_f1_vs_teacher"].n == 14
+    predictor = Predictor(built.model.path)
+    assert predictor.manifest.threshold != 0.5
+    assert set(predictor.answers(predictor.predict(["a tree of red"]))) == {"labels", "label_probabilities"}
+
+
+def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
+    pairs = [
+        {"first": f"the {noun} is {one}", "second": f"a {other} {noun}", "score": 5.0 if one == other else 1.0}
+        for noun in NOUNS
+        for one in COLOURS
+        for other in COLOURS
+    ]
+    source = _written(tmp_path / "pairs", {"train": pairs[:81], "test": pairs[81:]})
+    columns = {"text": "first", "text_pair": "second", "label": "score", "task": "score"}
+    data = {"source": source, "validation": 0.2} | columns
+    longer = {"epochs": 20, "batch_size": 4, "learning_rate": 3e-3, "patience": 20}
+    chain = [{"kind": "distil", "layers": [0, 2], **longer}, {"kind": "export"}, {"kind": "quantize"}]
+    teacher = tree["teacher"] | longer
+    config = Config.model_validate(
+        tree | {"name": "pairs", "data": data, "teacher": teacher, "more_teachers": [], "compress": chain}
+        | {"gate": {"min_rows": 10}}
+    )  # fmt: skip
+    built = make_candidate(config, None, stage=lambda _name, function: function)
+    assert list(built.scores["candidate"].metrics) == ["spearman", "pearson"]
+    assert [verdict.gate for verdict in gate(config, built, None).verdicts][0] == "spearman_vs_teacher"
+    predictor = Predictor(built.model.path)
+    (score,) = predictor.answers(predictor.predict([("the car is red", "a red car")]))["score"]
+    assert 1 <= score <= 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"gate": {"accuracy": {"margin": 0.1}}}, "gate.accuracy"),
+        ({"serve": {"abstain": {"threshold": 0.5}}}, "serve.abstain"),
+        ({"errors": {"max_slices": 3}}, "errors"),
+        ({"release": {"approval": "require_if"}}, "require_if"),
+    ],
+)
+def test_what_a_task_does_not_have_is_refused_before_any_compute(
+    tree: dict[str, Any], asked: dict[str, Any], named: str
+) -> None:
+    config = Config.model_validate(tree | {"data": tree["data"] | {"task": "multi_label"}} | asked)
+    with pytest.raises(UserError, match=named):
+        make_candidate(config, None, stage=_never)
+
+
+def _never(name: str, _function: Callable[..., Step]) -> Callable[..., Step]:
+    raise AssertionError(f"{name} was run")

@@ -9,6 +9,7 @@ from tasks.compress.context import Context
 from tasks.data import DataConfig, fingerprint, prepare
 from tasks.ensemble import ensemble_logits
 from tasks.store import run_step
+from tasks.task_types import SingleLabel
 from tasks.types import Artifact
 from tests.small import write_bert, write_colours
 
@@ -40,7 +41,9 @@ def _logits(teacher: Artifact, data: Artifact, out: Path) -> None:
     from tasks.data import read_split
 
     for name in ("train", "validation"):
-        np.save(out / f"{name}.npy", ensemble_logits([teacher.path], read_split(data.path, name).texts, 16))
+        np.save(
+            out / f"{name}.npy", ensemble_logits([teacher.path], read_split(data.path, name).texts, 16, SingleLabel())
+        )
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@ from pydantic import ValidationError
 
 from bento.errors import UserError
 from bento.manifest import Manifest
-from bento.predictor import Predictor, softmax
+from bento.predictor import Predictor
+from bento.task_types import softmax
 from tasks.calibrate import AbstainConfig, calibrate
 from tasks.compress.context import Context
 from tasks.data import read_labels, read_split
-from tasks.evaluate import label_indices
+from tasks.task_types import SingleLabel
 from tasks.types import Artifact
 
 
@@ -23,7 +24,7 @@ def test_the_stored_temperature_has_the_least_loss_of_a_grid_and_nothing_else_ch
     step = calibrate(model=exported, data=context.data, abstain=None)
     after = Predictor(step.artifact.path)
     validation = read_split(context.data.path, "validation")
-    labels_N = label_indices(validation, read_labels(context.data.path))
+    labels_N = SingleLabel().targets(validation, read_labels(context.data.path))
     logits_NC = before.predict_logits(validation.texts)
     assert np.array_equal(after.predict_logits(validation.texts), logits_NC)
     assert after.predict(validation.texts) == pytest.approx(softmax(logits_NC, after.manifest.temperature))

@@ -8,6 +8,7 @@ from bento.errors import RetortError
 from tasks.collapse import at_chance, check_teacher, kappa
 from tasks.compress.context import Context
 from tasks.store import NotMadeError, only_looking, run_step
+from tasks.task_types import SingleLabel
 from tasks.types import Section
 
 
@@ -37,8 +38,8 @@ def test_kappa_is_cohens() -> None:
 def test_a_teacher_that_learnt_nothing_stops_the_build() -> None:
     labels = np.arange(300) % 3
     with pytest.raises(RetortError, match=r"teacher: collapsed: accuracy 0\.333 on 300"):
-        check_teacher(one_hot(np.zeros(300, dtype=int), 3), labels)
-    check_teacher(one_hot(labels, 3), labels)
+        check_teacher(one_hot(np.zeros(300, dtype=int), 3), labels, SingleLabel())
+    check_teacher(one_hot(labels, 3), labels, SingleLabel())
 
 
 class Ruin(Section):

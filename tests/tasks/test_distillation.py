@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from tasks.architecture import load_classifier
 from tasks.compress.distil import Distil
-from tasks.distillation import UNLABELLED, _Knowledge, distillation_loss, hidden_loss, relation_loss, spread
+from tasks.distillation import _Knowledge, distillation_loss, hidden_loss, relation_loss, spread
+from tasks.task_types import UNLABELLED, SingleLabel
 from tasks.training import collate, forward, tokenize
 from tasks.vocabulary import cut_vocabulary
 from tests.small import write_bert
@@ -35,7 +36,12 @@ def test_the_loss_is_hintons() -> None:
     rng = np.random.default_rng(0)
     student, teacher, labels = rng.normal(size=(5, 4)), rng.normal(size=(5, 4)), rng.integers(4, size=5)
     found = distillation_loss(
-        torch.tensor(student), torch.tensor(teacher), torch.tensor(labels), temperature=3.0, soft=0.7
+        torch.tensor(student),
+        torch.tensor(teacher),
+        torch.tensor(labels),
+        task=SingleLabel(),
+        temperature=3.0,
+        soft=0.7,
     )
     assert float(found) == pytest.approx(reference_loss(student, teacher, labels, 3.0, 0.7))
 
@@ -43,7 +49,9 @@ def test_the_loss_is_hintons() -> None:
 def test_the_loss_is_zero_for_the_teachers_own_answers_without_labels() -> None:
     logits = torch.randn(3, 4)
     assert float(
-        distillation_loss(logits, logits, torch.zeros(3, dtype=torch.long), temperature=2.0, soft=1.0)
+        distillation_loss(
+            logits, logits, torch.zeros(3, dtype=torch.long), task=SingleLabel(), temperature=2.0, soft=1.0
+        )
     ) == pytest.approx(0, abs=1e-6)
 
 
@@ -51,10 +59,12 @@ def test_rows_without_a_label_count_only_in_the_soft_part() -> None:
     rng = np.random.default_rng(1)
     student, teacher = torch.tensor(rng.normal(size=(4, 3))), torch.tensor(rng.normal(size=(4, 3)))
     labels = torch.tensor([0, UNLABELLED, 2, UNLABELLED])
-    found = distillation_loss(student, teacher, labels, temperature=1.0, soft=0.0)
+    found = distillation_loss(student, teacher, labels, task=SingleLabel(), temperature=1.0, soft=0.0)
     expected = torch.nn.functional.cross_entropy(student[[0, 2]], labels[[0, 2]])
     assert float(found) == pytest.approx(float(expected))
-    none = distillation_loss(student, teacher, torch.full((4,), UNLABELLED), temperature=1.0, soft=0.0)
+    none = distillation_loss(
+        student, teacher, torch.full((4,), UNLABELLED), task=SingleLabel(), temperature=1.0, soft=0.0
+    )
     assert float(none) == 0
 
 

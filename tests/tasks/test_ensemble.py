@@ -1,15 +1,16 @@
 import numpy as np
 
-from bento.predictor import softmax
+from bento.task_types import softmax
 from tasks.compress.context import Context
 from tasks.ensemble import ensemble_logits, torch_logits
+from tasks.task_types import SingleLabel
 
 TEXTS = ["the car is red", "a blue lamp"]
 
 
 def test_one_teacher_answers_with_its_own_logits(context: Context) -> None:
     folder = context.teacher.path
-    assert np.array_equal(ensemble_logits([folder], TEXTS, 16), torch_logits(folder, TEXTS, 16))
+    assert np.array_equal(ensemble_logits([folder], TEXTS, 16), torch_logits(folder, TEXTS, 16, SingleLabel()))
 
 
 def test_several_answer_with_their_mean_probability(context: Context, tmp_path) -> None:
@@ -24,4 +25,4 @@ def test_several_answer_with_their_mean_probability(context: Context, tmp_path) 
     model.save_pretrained(other)
     folders = [context.teacher.path, other]
     mean = np.mean([softmax(torch_logits(folder, TEXTS, 16)) for folder in folders], axis=0)
-    assert np.allclose(softmax(ensemble_logits(folders, TEXTS, 16)), mean, atol=1e-6)
+    assert np.allclose(softmax(ensemble_logits(folders, TEXTS, 16, SingleLabel())), mean, atol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tasks import training
+from tasks.task_types import SingleLabel
 from tasks.training import Recipe, Rows, collate, fit, length_grouped
 
 RECIPE = Recipe(
@@ -50,7 +51,17 @@ def cross_entropy(logits_BC: torch.Tensor, batch: Any) -> torch.Tensor:
 def train(model: Bag, work: Path, **changes: Any) -> list[training.Epoch]:
     work.mkdir(exist_ok=True)
     recipe = Recipe(**(RECIPE.__dict__ | changes))
-    return fit(model, rows(200, 1), rows(50, 2), recipe=recipe, pad_id=0, loss=cross_entropy, work=work, name="bag")
+    return fit(
+        model,
+        rows(200, 1),
+        rows(50, 2),
+        task=SingleLabel(),
+        recipe=recipe,
+        pad_id=0,
+        loss=cross_entropy,
+        work=work,
+        name="bag",
+    )
 
 
 def weights(model: Bag) -> np.ndarray:
@@ -61,7 +72,7 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     model = Bag()
     history = train(model, tmp_path, epochs=8, patience=8)
     assert history[-1].train_loss < history[0].train_loss
-    best = max(epoch.validation_accuracy for epoch in history)
+    best = max(epoch.validation_score for epoch in history)
     validation = rows(50, 2)
     found = training.predict_logits(model, validation, pad_id=0).argmax(axis=1)
     assert (found == validation.targets["label"]).mean() == pytest.approx(best)
@@ -118,7 +129,7 @@ def test_training_stops_when_validation_stalls(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         fit(
-            Bag(), rows(20, 1), rows(10, 2), recipe=RECIPE, pad_id=0, work=tmp_path, name="bag",
+            Bag(), rows(20, 1), rows(10, 2), task=SingleLabel(), recipe=RECIPE, pad_id=0, work=tmp_path, name="bag",
             loss=lambda logits_BC, batch: cross_entropy(logits_BC, batch) * float("nan"),
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from tasks.architecture import load_classifier
+from tasks.task_types import SingleLabel
 from tasks.training import Recipe, Rows, fit, predict_logits
 from tasks.used_rows import used_rows_only
 from tests.small import write_bert
@@ -29,7 +30,7 @@ def train(model: Any, work: Path, **more: Any) -> None:
     work.mkdir()
     recipe = Recipe(epochs=2, learning_rate=1e-3, batch_size=8, warmup=0.1, weight_decay=0.0, patience=2, seed=0)
     fit(
-        model, rows(0), rows(1), recipe=recipe, pad_id=0, work=work, name="used",
+        model, rows(0), rows(1), task=SingleLabel(), recipe=recipe, pad_id=0, work=work, name="used",
         loss=lambda logits_BC, batch: torch.nn.functional.cross_entropy(logits_BC, batch["label"]), **more,
     )  # fmt: skip
 

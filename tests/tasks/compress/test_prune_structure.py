@@ -39,6 +39,7 @@ from tasks.cut_losses import CutLosses
 from tasks.latency_table import LatencyTable
 from tasks.store import run_step
 from tasks.structure import Kept, LayerSize, cut, input_moments, layer_sizes, pad_neurons, refit, refit_part
+from tasks.task_types import SingleLabel
 from tasks.train import PACKAGED, find_model
 from tasks.training import Rows, fit, predict_logits
 from tasks.types import Artifact
@@ -145,7 +146,7 @@ def test_zero_neurons_stay_zero_in_training(teacher: Any, rows: Rows, tmp_path: 
     def loss(logits_BC: Any, batch: Any) -> Any:
         return torch.nn.functional.cross_entropy(logits_BC, batch["label"])
 
-    fit(teacher, rows, rows, recipe=recipe, pad_id=0, loss=loss, work=tmp_path, name="test")
+    fit(teacher, rows, rows, task=SingleLabel(), recipe=recipe, pad_id=0, loss=loss, work=tmp_path, name="test")
     layer = layer_list(teacher)[1][1]
     into, out = part(layer, "feed_forward_in"), part(layer, "feed_forward_out")
     assert not torch.equal(out.weight, before)

@@ -171,9 +171,36 @@ def test_real_sets_pass(name, tmp_path):
     assert set(read_split(tmp_path, "test").labels) <= set(read_labels(tmp_path))
 
 
-def test_a_real_multi_label_set_is_refused_with_the_reason(tmp_path):
+def test_a_real_multi_label_set_is_read_as_such_and_else_refused_with_the_remedy(tmp_path):
     if not (DATA / "goemotions").is_dir():
         pytest.skip(f"{DATA / 'goemotions'} is not there; set RETORT_TEST_DATA")
     for label in ("label", "labels"):
-        with pytest.raises(DataError, match="one label a text"):
+        with pytest.raises(DataError, match="data.task to multi_label"):
             prepare(DataConfig(source=str(DATA / "goemotions"), label=label), tmp_path)
+    config = DataConfig(source=str(DATA / "goemotions"), label="labels", task="multi_label", max_rows=400)
+    prepare(config, tmp_path)
+    assert (len(read_labels(tmp_path)), read_target(tmp_path).task) == (28, "multi_label")
+    several = [label for label in read_split(tmp_path, "train").labels if "," in label]
+    assert 20 < len(several) < 200
+    assert sum(read_report(tmp_path)["splits"]["train"]["labels"].values()) > 400
+
+
+def test_real_scores_of_pairs_are_read_with_their_range(tmp_path):
+    if not (DATA / "stsb").is_dir():
+        pytest.skip(f"{DATA / 'stsb'} is not there; set RETORT_TEST_DATA")
+    config = DataConfig(source=str(DATA / "stsb"), text="text_a", text_pair="text_b", label="score", task="score")
+    prepare(config, tmp_path)
+    target = read_target(tmp_path)
+    assert (target.task, target.low, target.high, read_labels(tmp_path)) == ("score", 0.0, 5.0, ("score",))
+    assert len(read_split(tmp_path, "test")) > 1_000
+
+
+def test_newly_labelled_rows_are_refused_where_a_text_has_more_than_one_class(tmp_path):
+    rows = [{"text": f"text {at}", "labels": ["a", "b"][: at % 3]} for at in range(60)]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = DataConfig(source=str(source), label="labels", task="multi_label")
+    prepare(config, tmp_path)
+    assert read_labels(tmp_path) == ("a", "b")
+    with pytest.raises(DataError, match="one class each"):
+        prepare(config, tmp_path, extra=source)

@@ -8,7 +8,7 @@ from tasks.data.split import MIN_LABEL_ROWS, assign_splits, cap_rows, split_of, 
 
 
 def row(text, label="a", split="train"):
-    return Row(id=row_id(text), text=text, text_pair=None, label=label, split=split, file="f", line=1)
+    return Row(id=row_id(text), text=text, text_pair=None, label=label, names=(label,), split=split, file="f", line=1)
 
 
 def assign(rows, **config):

@@ -115,14 +115,14 @@ def test_a_single_label_is_an_error(tmp_path):
 
 
 def test_lists_of_labels_are_refused_as_multi_label(check):
-    with pytest.raises(DataError, match=r"lists of labels\. Keep one label a row"):
+    with pytest.raises(DataError, match=r"Set data\.task to multi_label, or keep one label a row"):
         check(train=[{"text": "both", "label": ["even", "odd"]}])
 
 
-def test_scores_are_refused_as_regression(tmp_path):
+def test_scores_are_refused_as_class_names(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f"text {at},{at / 10 + 0.05}\n" for at in range(50)))
-    with pytest.raises(DataError, match="does not regress"):
+    with pytest.raises(DataError, match="Set data.task to score"):
         prepare(DataConfig(source=str(path)), tmp_path)
 
 

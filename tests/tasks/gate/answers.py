@@ -34,8 +34,10 @@ def pair(n, *, candidate_only, reference_only, both_wrong=0):
 
 def scores(**changes):
     whole = Scores(
-        accuracy=Interval(value=0.92, low=0.91, high=0.93),
-        macro_f1=Interval(value=0.9, low=0.89, high=0.91),
+        metrics={
+            "accuracy": Interval(value=0.92, low=0.91, high=0.93),
+            "macro_f1": Interval(value=0.9, low=0.89, high=0.91),
+        },
         num_rows=2_000,
         size_bytes=17_000_000,
         latency_ms_p50=0.4,

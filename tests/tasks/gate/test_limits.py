@@ -27,7 +27,9 @@ def test_each_limit_decides(field, limit, outcome):
 
 
 def test_an_unmeasured_metric_fails():
-    missing = scores(latency_ms_p95=math.nan, accuracy=Interval(value=math.nan, low=math.nan, high=math.nan))
+    missing = scores(
+        latency_ms_p95=math.nan, metrics={"accuracy": Interval(value=math.nan, low=math.nan, high=math.nan)}
+    )
     verdicts = judge_limits(missing, GateConfig(latency_p95_ms=5, min_accuracy=0.5))
     assert [verdict.outcome for verdict in verdicts] == ["fail", "fail"]
 

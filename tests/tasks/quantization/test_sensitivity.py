@@ -8,8 +8,9 @@ import pytest
 from bento.errors import UserError
 from bento.predictor import Predictor
 from tasks.quantization.levels import FLOAT16, Level, Plan, node_ladder, table_ladder
-from tasks.quantization.sensitivity import fewest, mean_divergence, meet_budget, raised_parts, rank
+from tasks.quantization.sensitivity import fewest, meet_budget, raised_parts, rank
 from tasks.quantization.workbench import Workbench
+from tasks.task_types import SingleLabel
 from tasks.types import Split
 from tests.tasks.quantization.graphs import random_weights, write_folder
 from tests.tiny import WORDS
@@ -96,8 +97,8 @@ def test_ladders_end_in_float(scheme: str, invariant: bool, names: list[str]) ->
 
 def test_divergence_is_zero_for_the_same_answers_and_grows() -> None:
     logits = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
-    assert mean_divergence(logits, logits + 3) == pytest.approx(0, abs=1e-6)
-    assert 0 < mean_divergence(logits, logits * 1.1) < mean_divergence(logits, logits * 2)
+    assert SingleLabel().divergence(logits, logits + 3) == pytest.approx(0, abs=1e-6)
+    assert 0 < SingleLabel().divergence(logits, logits * 1.1) < SingleLabel().divergence(logits, logits * 2)
 
 
 def sentences(num_rows: int) -> tuple[str, ...]:

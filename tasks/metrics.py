@@ -1,0 +1,87 @@
+"""Each task's metrics, with bootstrap intervals of one model and paired ones of two. The first judges the task.
+
+| task | metrics |
+|---|---|
+| single_label | accuracy, macro_f1 |
+| multi_label | micro_f1, macro_f1 |
+| score | spearman, pearson |
+
+Shapes: N rows, C classes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bento.task_types import Task
+from tasks.stats import multi_label, scores
+from tasks.stats.bootstrap import accuracy_interval, macro_f1_interval
+from tasks.types import AnyPredictions, Interval, Predictions, SigmoidPredictions
+
+METRICS: dict[Task, tuple[str, str]] = {
+    "single_label": ("accuracy", "macro_f1"),
+    "multi_label": ("micro_f1", "macro_f1"),
+    "score": ("spearman", "pearson"),
+}
+TITLES = {
+    "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1", "spearman": "Spearman",
+    "pearson": "Pearson",
+}  # fmt: skip
+
+
+def metrics_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Names of the metrics in a flat row of scores, the one that judges the task first."""
+    return next((names for names in METRICS.values() if names[0] in row), METRICS["single_label"])
+
+
+Difference = Callable[..., Interval]
+_SET_INTERVALS: dict[str, Difference] = {
+    "micro_f1": multi_label.micro_f1_interval,
+    "macro_f1": multi_label.macro_f1_sets_interval,
+}
+_SET_DIFFERENCES: dict[str, Difference] = {
+    "micro_f1": multi_label.micro_f1_difference,
+    "macro_f1": multi_label.macro_f1_sets_difference,
+}
+_SCORE_INTERVALS: dict[str, Difference] = {"spearman": scores.spearman_interval, "pearson": scores.pearson_interval}
+_SCORE_DIFFERENCES: dict[str, Difference] = {
+    "spearman": scores.spearman_difference,
+    "pearson": scores.pearson_difference,
+}
+
+
+def metric_intervals(
+    predictions: AnyPredictions, rng: np.random.Generator, confidence: float = 0.95
+) -> dict[str, Interval]:
+    """The metrics by name. Raises: ValueError without rows."""
+    options: dict[str, Any] = {"rng": rng, "confidence": confidence}
+    if isinstance(predictions, Predictions):
+        predicted_N = predictions.probabilities_NC.argmax(axis=1)
+        return {
+            "accuracy": accuracy_interval(predictions.labels_N, predicted_N, **options),
+            "macro_f1": macro_f1_interval(predictions.labels_N, predicted_N, **options),
+        }
+    if predictions.task == "multi_label":
+        return {
+            name: interval(predictions.chosen_NC, predictions.truth_NC, **options)
+            for name, interval in _SET_INTERVALS.items()
+        }
+    given_N, truth_N = predictions.probabilities_NC[:, 0], predictions.truth_NC[:, 0]
+    return {name: interval(given_N, truth_N, **options) for name, interval in _SCORE_INTERVALS.items()}
+
+
+def metric_difference(
+    name: str,
+    candidate: SigmoidPredictions,
+    reference: SigmoidPredictions,
+    *,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Interval:
+    """A metric of the candidate less that of the reference, with its paired interval."""
+    options: dict[str, Any] = {"rng": rng, "confidence": confidence}
+    if candidate.task == "multi_label":
+        return _SET_DIFFERENCES[name](candidate.chosen_NC, reference.chosen_NC, candidate.truth_NC, **options)
+    given = (each[:, 0] for each in (candidate.probabilities_NC, reference.probabilities_NC, candidate.truth_NC))
+    return _SCORE_DIFFERENCES[name](*given, **options)

@@ -1,0 +1,100 @@
+"""Correlations of scores with their truth, and their bootstrap intervals.
+
+Shapes: N rows, B resamples.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from tasks.stats.bootstrap import MAX_DRAWN, NUM_RESAMPLES, bca_ends
+from tasks.stats.multi_label import difference
+from tasks.stats.sums import SumStatistic, jackknife_skew, sums_interval
+from tasks.types import Interval
+
+Floats = NDArray[np.float64]
+
+
+def pearson(scores_N: NDArray[np.floating], truth_N: NDArray[np.floating]) -> float:
+    """Pearson's correlation; 0 where either is constant."""
+    return float(_pearson_of(_moments(scores_N, truth_N).sum(axis=0)[None])[0])
+
+
+def spearman(scores_N: NDArray[np.floating], truth_N: NDArray[np.floating]) -> float:
+    """Spearman's correlation, ties at their mean rank; 0 where either is constant."""
+    return pearson(rankdata(scores_N), rankdata(truth_N))
+
+
+def pearson_interval(
+    scores_N: NDArray[np.floating], truth_N: NDArray[np.floating], *, rng: np.random.Generator, confidence: float
+) -> Interval:
+    """Pearson's correlation with its BCa interval, rows resampled."""
+    return sums_interval(_moments(scores_N, truth_N), _pearson_of, rng=rng, confidence=confidence)
+
+
+def pearson_difference(
+    candidate_N: NDArray[np.floating],
+    reference_N: NDArray[np.floating],
+    truth_N: NDArray[np.floating],
+    *,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Interval:
+    """Pearson's correlation of the candidate less that of the reference, with its paired BCa interval."""
+    terms_NK = np.hstack([_moments(candidate_N, truth_N), _moments(reference_N, truth_N)])
+    return sums_interval(terms_NK, difference(_pearson_of), rng=rng, confidence=confidence)
+
+
+def spearman_interval(
+    scores_N: NDArray[np.floating], truth_N: NDArray[np.floating], *, rng: np.random.Generator, confidence: float
+) -> Interval:
+    """Spearman's correlation with its BCa interval, rows resampled and ranked anew."""
+    return _ranked_interval([scores_N], truth_N, _pearson_of, rng, confidence)
+
+
+def spearman_difference(
+    candidate_N: NDArray[np.floating],
+    reference_N: NDArray[np.floating],
+    truth_N: NDArray[np.floating],
+    *,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Interval:
+    """Spearman's correlation of the candidate less that of the reference, with its paired BCa interval."""
+    return _ranked_interval([candidate_N, reference_N], truth_N, difference(_pearson_of), rng, confidence)
+
+
+def _ranked_interval(
+    scores: list[NDArray[np.floating]],
+    truth_N: NDArray[np.floating],
+    statistic: SumStatistic,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Interval:
+    """The acceleration is that of the ranks of all rows: leaving a row out hardly moves the others'."""
+    n = len(truth_N)
+    if not n:
+        raise ValueError("expected at least one row to resample, got none; check that the split is not empty")
+    terms_NK = np.hstack([_moments(rankdata(each_N), rankdata(truth_N)) for each_N in scores])
+    chunk = max(1, MAX_DRAWN // n)
+    resampled = []
+    for start in range(0, NUM_RESAMPLES, chunk):
+        rows_BN = rng.integers(n, size=(min(chunk, NUM_RESAMPLES - start), n))
+        truth_BN = rankdata(truth_N[rows_BN], axis=1)
+        sums = [_moments(rankdata(each_N[rows_BN], axis=1), truth_BN).sum(axis=1) for each_N in scores]
+        resampled.append(statistic(np.hstack(sums)))
+    observed = float(statistic(terms_NK.sum(axis=0)[None])[0])
+    return bca_ends(observed, np.concatenate(resampled), jackknife_skew(terms_NK, statistic), confidence)
+
+
+def _moments(x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
+    """The terms of Pearson's correlation on a new last axis, about the means, which keeps the digits."""
+    x, y = (np.asarray(each, dtype=np.float64) for each in (x, y))
+    x, y = (each - each.mean(axis=-1, keepdims=True) for each in (x, y))
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
+
+
+def _pearson_of(sums_BK: Floats) -> Floats:
+    n, x, y, xx, yy, xy = sums_BK.T
+    spread = (n * xx - x * x) * (n * yy - y * y)
+    return np.asarray(np.where(spread > 1e-12 * (n * n), (n * xy - x * y) / np.sqrt(np.maximum(spread, 1e-300)), 0.0))

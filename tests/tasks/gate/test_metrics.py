@@ -1,0 +1,141 @@
+"""The gates of label sets and scores: planted faults are caught, equal models pass, foreign gates are refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bento.errors import UserError
+from tasks.gate import GateConfig, MarginGate, check_gates, judge_metrics, metric_rules
+from tasks.types import SigmoidPredictions
+
+MARGIN = 0.05
+
+
+def predictions(task, probabilities_NC, truth_NC):
+    return SigmoidPredictions(
+        ids=tuple(map(str, range(len(truth_NC)))), task=task, probabilities_NC=probabilities_NC.astype(np.float32),
+        truth_NC=truth_NC.astype(np.float32), threshold=0.5, latency_ms_N=np.empty(0),
+    )  # fmt: skip
+
+
+def label_sets(num_rows, rng, wrong):
+    """Truths, and answers of which a share `wrong` is turned round."""
+    truth_NC = rng.random((num_rows, 4)) < 0.3
+    return predictions("multi_label", truth_NC ^ (rng.random(truth_NC.shape) < wrong), truth_NC)
+
+
+def spoilt(reference, rng, share):
+    """A candidate that has in addition lost a share of the true labels that the reference found."""
+    lost_NC = rng.random(reference.truth_NC.shape) < share
+    return replace(reference, probabilities_NC=np.where(lost_NC, 0, reference.probabilities_NC).astype(np.float32))
+
+
+def judge_one(candidate, reference, **gates):
+    (verdict,) = judge_metrics(candidate, reference, reference_name="teacher", config=GateConfig(**gates))
+    return verdict
+
+
+def micro(candidate, reference):
+    return judge_one(candidate, reference, micro_f1=MarginGate(margin=MARGIN))
+
+
+def test_an_equal_model_passes_and_a_worse_one_fails():
+    rng = np.random.default_rng(0)
+    reference = label_sets(1_000, rng, wrong=0.1)
+    assert micro(reference, reference).outcome == "pass"
+    found = micro(spoilt(reference, rng, 0.2), reference)
+    assert (found.outcome, found.gate) == ("fail", "micro_f1_vs_teacher")
+    assert found.observed < -MARGIN
+
+
+def test_a_model_that_is_worse_by_the_margin_passes_in_at_most_one_of_twenty_trials():
+    rng = np.random.default_rng(1)
+    share = _share_that_costs(MARGIN, rng)
+    passed = 0
+    for _ in range(120):
+        reference = label_sets(300, rng, wrong=0.1)
+        passed += micro(spoilt(reference, rng, share), reference).outcome == "pass"
+    assert passed <= 12, "5 % of 120 are 6; 12 or more have a chance below 2 %"
+
+
+def _share_that_costs(margin, rng):
+    """The share of lost labels at which micro-F1 falls by the margin, measured on many rows."""
+    from tasks.stats.multi_label import micro_f1
+
+    many = label_sets(100_000, rng, wrong=0.1)
+    whole = micro_f1(many.chosen_NC, many.truth_NC)
+    shares = np.linspace(0.02, 0.2, 37)
+    falls = [whole - micro_f1(spoilt(many, rng, share).chosen_NC, many.truth_NC) for share in shares]
+    return float(np.interp(margin, falls, shares))
+
+
+def test_too_few_rows_are_inconclusive_and_the_gate_says_how_many_it_needs():
+    rng = np.random.default_rng(2)
+    reference = label_sets(120, rng, wrong=0.1)
+    found = judge_one(spoilt(reference, rng, 0.03), reference, micro_f1=MarginGate(margin=0.02))
+    assert found.outcome == "inconclusive"
+    assert found.needed_n > 120
+    few = label_sets(20, rng, wrong=0.1)
+    assert (micro(few, few).outcome, micro(few, few).needed_n) == ("inconclusive", 100)
+
+
+def test_a_missing_probability_fails():
+    reference = label_sets(200, np.random.default_rng(3), wrong=0.1)
+    holes_NC = reference.probabilities_NC.copy()
+    holes_NC[5, 1] = np.nan
+    assert micro(replace(reference, probabilities_NC=holes_NC), reference).outcome == "fail"
+
+
+def test_a_broken_rare_label_is_seen_by_macro_f1_and_not_by_micro_f1():
+    rng = np.random.default_rng(4)
+    truth_NC = rng.random((4_000, 4)) < np.array([0.5, 0.5, 0.5, 0.01])
+    reference = predictions("multi_label", truth_NC, truth_NC)
+    broken_NC = truth_NC.copy()
+    broken_NC[:, 3] = False
+    config = GateConfig(micro_f1=MarginGate(margin=MARGIN), macro_f1=MarginGate(margin=MARGIN))
+    candidate = predictions("multi_label", broken_NC, truth_NC)
+    found = judge_metrics(candidate, reference, reference_name="teacher", config=config)
+    assert [(verdict.gate, verdict.outcome) for verdict in found] == [
+        ("micro_f1_vs_teacher", "pass"), ("macro_f1_vs_teacher", "fail"),
+    ]  # fmt: skip
+
+
+def test_scores_are_judged_by_their_correlations():
+    rng = np.random.default_rng(5)
+    truth_N1 = rng.random((800, 1))
+    reference = predictions("score", truth_N1 + rng.normal(size=truth_N1.shape) * 0.1, truth_N1)
+    noisier = replace(reference, probabilities_NC=reference.probabilities_NC + rng.normal(size=(800, 1)) * 0.3)
+    config = GateConfig(spearman=MarginGate(margin=0.02), pearson=MarginGate(margin=0.02))
+    same = judge_metrics(reference, reference, reference_name="champion", config=config)
+    worse = judge_metrics(noisier, reference, reference_name="champion", config=config)
+    assert [verdict.outcome for verdict in same] == ["pass", "pass"]
+    assert [verdict.outcome for verdict in worse] == ["fail", "fail"]
+
+
+def test_the_first_metric_of_a_task_is_judged_by_even_when_no_gate_names_it():
+    assert metric_rules(GateConfig(), "multi_label") == {"micro_f1": MarginGate()}
+    assert metric_rules(GateConfig(pearson=MarginGate(margin=0.1)), "score").keys() == {"spearman", "pearson"}
+
+
+@pytest.mark.parametrize(
+    ("gates", "task"),
+    [
+        ({"accuracy": MarginGate()}, "multi_label"),
+        ({"kl": 0.1}, "multi_label"),
+        ({"micro_f1": MarginGate()}, "score"),
+        ({"spearman": MarginGate()}, "single_label"),
+        ({"calibration_error": 0.1}, "score"),
+    ],
+)
+def test_a_gate_of_another_task_is_refused_by_name(gates, task):
+    with pytest.raises(UserError, match=rf"gate\.{next(iter(gates))}: a {task} model"):
+        check_gates(GateConfig(**gates), task)
+    check_gates(GateConfig(size_mb=5, parity=0.1), task)
+
+
+def test_answers_on_other_rows_are_refused():
+    reference = label_sets(200, np.random.default_rng(6), wrong=0.1)
+    shuffled = replace(reference, ids=reference.ids[::-1])
+    with pytest.raises(UserError, match="same rows in the same order"):
+        micro(shuffled, reference)
