@@ -313,6 +313,7 @@ def test_identity_names_the_model_and_its_labels(client: Client, model: Path) ->
         "model_sha256": Predictor(model).sha256,
         "bento": "",
         "labels": ["card_lost", "refund", "transfer"],
+        "task": "single_label",
         "pairs": False,
         "max_tokens": 16,
         "threads": 1,

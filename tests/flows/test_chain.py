@@ -191,7 +191,7 @@ def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: P
     )  # fmt: skip
     built = make_candidate(config, None, stage=lambda _name, function: function)
     assert list(built.scores["candidate"].metrics) == ["spearman", "pearson"]
-    assert [verdict.gate for verdict in gate(config, built, None).verdicts][0] == "spearman_vs_teacher"
+    assert gate(config, built, None).verdicts[0].gate == "spearman_vs_teacher"
     predictor = Predictor(built.model.path)
     (score,) = predictor.answers(predictor.predict([("the car is red", "a red car")]))["score"]
     assert 1 <= score <= 5

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from bento.errors import RetortError
-from tasks.collapse import at_chance, check_teacher, kappa
+from tasks.collapse import at_chance, check_teacher, correlation, kappa
 from tasks.compress.context import Context
 from tasks.store import NotMadeError, only_looking, run_step
-from tasks.task_types import SingleLabel
+from tasks.task_types import MultiLabel, SingleLabel
 from tasks.types import Section
 
 
@@ -80,3 +80,18 @@ def able(context: Context) -> Context:
 
     made = run_step("right", kind="logits", inputs=[context.data], config={}, code="tasks.types", make=right)
     return replace(context, teacher_logits=made.artifact)
+
+
+def test_label_sets_at_chance_are_those_that_only_know_how_frequent_a_label_is() -> None:
+    rng = np.random.default_rng(0)
+    truth_NC = (rng.random((300, 5)) < np.array([0.6, 0.3, 0.1, 0.1, 0.05])).astype(np.float32)
+    frequent_NC = np.log(truth_NC.mean(axis=0)) + rng.normal(size=truth_NC.shape) * 0.1
+    with pytest.raises(RetortError, match=r"teacher: collapsed: micro_f1 0\.\d+ on 300"):
+        check_teacher(frequent_NC, truth_NC, MultiLabel())
+    check_teacher(frequent_NC + truth_NC, truth_NC, MultiLabel())
+
+
+def test_scores_that_are_all_alike_are_at_chance() -> None:
+    truth_N1 = np.random.default_rng(1).random((200, 1))
+    assert correlation(np.full((200, 1), 0.4), truth_N1) == (0.0, 1.0)
+    assert correlation(truth_N1 * 3 - 1, truth_N1)[0] == pytest.approx(1)

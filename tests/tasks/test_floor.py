@@ -1,6 +1,10 @@
-import numpy as np
+import json
 
-from tasks.floor import NUM_LATENCY_ROWS, fit_floor
+import numpy as np
+import pytest
+
+from bento.task_types import Target
+from tasks.floor import NUM_LATENCY_ROWS, fit_floor, fit_task_floor
 from tasks.types import Split
 
 LABELS = ("apple", "pear", "never seen")
@@ -39,3 +43,27 @@ def test_the_fit_is_deterministic():
     first, _ = fit_floor(split("train", 60), split("test", 20), LABELS)
     second, _ = fit_floor(split("train", 60), split("test", 20), LABELS)
     assert np.array_equal(first.probabilities_NC, second.probabilities_NC)
+
+
+def test_the_floor_of_label_sets_learns_the_words_of_each_label() -> None:
+    def sets(name: str, num_rows: int) -> Split:
+        names = [[word for at, word in enumerate(("red", "blue")) if row >> at & 1] for row in range(num_rows)]
+        texts = [f"number {row} {' and '.join(chosen)}" for row, chosen in enumerate(names)]
+        return Split(
+            name=name, ids=tuple(map(str, range(num_rows))), texts=tuple(texts), labels=tuple(map(json.dumps, names))
+        )
+
+    target = Target(task="multi_label")
+    found, _ = fit_task_floor(sets("train", 80), sets("validation", 40), sets("test", 40), ("blue", "red"), target)
+    assert np.array_equal(found.chosen_NC, found.truth_NC)
+    assert len(found.latency_ms_N) == 40
+
+
+def test_the_floor_of_pairs_is_how_many_words_they_share() -> None:
+    pairs = (("a red car", "a red car"), ("a red car", "one blue ship"), ("a red car", "a red ship"))
+    rows = Split(name="test", ids=("1", "2", "3"), texts=pairs, labels=("5.0", "0.0", "2.5"))
+    target = Target(task="score", low=0, high=5)
+    found, _ = fit_task_floor(rows, rows, rows, ("score",), target)
+    same, other, half = found.probabilities_NC[:, 0]
+    assert same == pytest.approx(1, abs=1e-6)
+    assert same > half > other

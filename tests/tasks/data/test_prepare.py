@@ -8,7 +8,7 @@ import pytest
 
 from bento.errors import DataError
 from bento.manifest import folder_sha256
-from tasks.data import DataConfig, prepare, read_labels, read_report, read_split, row_id
+from tasks.data import DataConfig, prepare, read_labels, read_report, read_split, read_target, row_id
 
 DATA = Path(os.environ.get("RETORT_TEST_DATA") or Path(__file__).parents[4] / "shared" / "data")
 SETS = ("banking77", "clinc150", "snips", "sms_spam", "sst2", "sentiment_sentences", "angular_cli_commits")
@@ -175,7 +175,7 @@ def test_a_real_multi_label_set_is_read_as_such_and_else_refused_with_the_remedy
     if not (DATA / "goemotions").is_dir():
         pytest.skip(f"{DATA / 'goemotions'} is not there; set RETORT_TEST_DATA")
     for label in ("label", "labels"):
-        with pytest.raises(DataError, match="data.task to multi_label"):
+        with pytest.raises(DataError, match="task to multi_label"):
             prepare(DataConfig(source=str(DATA / "goemotions"), label=label), tmp_path)
     config = DataConfig(source=str(DATA / "goemotions"), label="labels", task="multi_label", max_rows=400)
     prepare(config, tmp_path)

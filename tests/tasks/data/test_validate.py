@@ -122,7 +122,7 @@ def test_lists_of_labels_are_refused_as_multi_label(check):
 def test_scores_are_refused_as_class_names(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f"text {at},{at / 10 + 0.05}\n" for at in range(50)))
-    with pytest.raises(DataError, match="Set data.task to score"):
+    with pytest.raises(DataError, match="task to score"):
         prepare(DataConfig(source=str(path)), tmp_path)
 
 
