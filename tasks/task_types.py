@@ -47,6 +47,9 @@ class TaskType(Protocol):
     def quality(self, logits_NC: NDArray[Any], truth: NDArray[Any]) -> float:
         """How good the answers are, 1 at best: what early stopping and budgets go by."""
 
+    def prior_logits(self, truth: NDArray[Any]) -> Any:
+        """logits_C that a new head starts from; None where it starts at zero."""
+
     def mean_logits(self, found: list[NDArray[Any]]) -> Any:
         """Logits of the mean of several models' probabilities."""
 
@@ -86,6 +89,10 @@ class SingleLabel:
         """Accuracy."""
         return float((logits_NC.argmax(axis=1) == truth).mean())
 
+    def prior_logits(self, truth: NDArray[Any]) -> Any:
+        """None: a softmax of zeros is a start as good as any."""
+        return None
+
     def mean_logits(self, found: list[NDArray[Any]]) -> Any:
         """The logarithm of the mean softmax."""
         mean_NC = np.mean([softmax(logits_NC) for logits_NC in found], axis=0)
@@ -118,6 +125,15 @@ class _Sigmoids:
         p_NC, q_NC = (np.clip(each, SMALLEST, 1 - SMALLEST) for each in both)
         kl_NC = p_NC * np.log(p_NC / q_NC) + (1 - p_NC) * np.log((1 - p_NC) / (1 - q_NC))
         return float(kl_NC.sum(axis=1).mean())
+
+    def prior_logits(self, truth: NDArray[Any]) -> Any:
+        """The log-odds of each output's mean truth.
+
+        From zero, the way to rare labels is so far that the encoder learns to say it for all texts alike (the prior
+        of focal loss, Lin 2017, arXiv:1708.02002, section 3.3).
+        """
+        mean_C = truth.mean(axis=0).clip(1e-4, 1 - 1e-4)
+        return np.log(mean_C) - np.log1p(-mean_C)
 
     def mean_logits(self, found: list[NDArray[Any]]) -> Any:
         """The log-odds of the mean sigmoid."""

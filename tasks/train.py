@@ -188,9 +188,11 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
         targets = {"label": task.targets(split, labels)}
         return tokenize(tokenizer, split.texts, max_tokens=config.max_tokens, targets=targets)
 
+    known = rows(train)
+    _start_at_prior(model, task.prior_logits(known.targets["label"]))
     history = fit(
         model,
-        rows(train),
+        known,
         rows(validation),
         task=task,
         recipe=config.recipe(config.seed),
@@ -203,6 +205,21 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
         write_history(history, out)
+
+
+def _start_at_prior(model: Any, logits_C: Any) -> None:
+    """Give the head's last layer these biases, where the task has some and the head has such a layer."""
+    import torch
+
+    heads = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels
+    ]
+    if logits_C is None or not heads or heads[-1].bias is None:
+        return
+    with torch.no_grad():
+        heads[-1].bias.copy_(torch.as_tensor(logits_C))
 
 
 def _is_main() -> bool:

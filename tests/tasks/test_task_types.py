@@ -66,3 +66,10 @@ def test_quality_is_the_tasks_metric() -> None:
     assert score.quality(logits_NC[:, :1], truth_NC[:, :1]) == pytest.approx(
         spearmanr(logits_NC[:, 0], truth_NC[:, 0]).statistic
     )
+
+
+def test_a_new_head_starts_from_how_frequent_each_label_is() -> None:
+    truth_NC = np.array([[1, 0], [0, 0], [0, 0], [0, 1]], dtype=np.float32)
+    assert expit(MultiLabel().prior_logits(truth_NC)) == pytest.approx([0.25, 0.25])
+    assert np.isfinite(MultiLabel().prior_logits(np.zeros((3, 2), dtype=np.float32))).all()
+    assert SingleLabel().prior_logits(np.array([0, 1])) is None
