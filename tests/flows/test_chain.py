@@ -174,7 +174,7 @@ def test_label_sets_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) 
 
 def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
     pairs = [
-        {"first": f"the {noun} is {one}", "second": f"a {other} {noun}", "score": 5.0 if one == other else 1.0}
+        {"first": f"the {noun} is {one}", "second": f"a {other} {noun}", "score": 1.0 + 2 * COLOURS.index(one)}
         for noun in NOUNS
         for one in COLOURS
         for other in COLOURS
