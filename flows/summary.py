@@ -20,6 +20,7 @@ from tasks.analysis.flips import confusion_counts
 from tasks.behaviour import read_behaviour, read_shown_failures
 from tasks.data import read_labels, read_report
 from tasks.evaluate import read_predictions
+from tasks.floor import floor_words
 from tasks.metrics import TITLES, metrics_of
 from tasks.stats.calibration import reliability_curve
 from tasks.types import AnyPredictions, GateReport, Predictions, Scores, SigmoidPredictions, Verdict
@@ -38,6 +39,8 @@ def summarise(
     return {
         "outcome": "failed",
         "name": config.name,
+        "task": config.data.task,
+        "pairs": config.data.text_pair is not None,
         "version": None,
         "champion": champion.version if champion else None,
         "bento": None,
@@ -50,6 +53,7 @@ def summarise(
             {"name": step.name, "cached": step.cached, "seconds": round(step.seconds, 3)} for step in built.steps
         ],
         "scores": {name: score_row(built.scores[name]) for name in ("teacher", "candidate", "floor")},
+        "floor": floor_words(config.data.task, pairs=config.data.text_pair is not None),
         "verdicts": verdict_rows(report.verdicts),
         "steps": [
             {"name": name, "stages": built.techniques.get(name, [])} | score_row(built.scores[name])
@@ -155,7 +159,7 @@ def figures(details: Mapping[str, Any]) -> dict[str, Any]:
 
     judged, _ = metrics_of(details["scores"]["candidate"])
     found = {
-        f"{judged}_latency.png": tradeoff_figure(marks_of(details), TITLES[judged]),
+        f"{judged}_latency.png": tradeoff_figure(marks_of(details)),
         "latency.png": latency_figure(details["latency_ms"]),
     }
     if details["per_class"]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bento.task_types import Target
+from bento.task_types import Target, Task
 from tasks.stats.multi_label import best_threshold
 from tasks.task_types import task_type
 from tasks.types import AnyPredictions, Predictions, SigmoidPredictions, Split
@@ -71,6 +71,13 @@ def fit_task_floor(
         latency_ms_N=_latency_ms(model.answer, test.texts[:NUM_LATENCY_ROWS]),
     )
     return predictions, len(pickle.dumps(model))
+
+
+def floor_words(task: Task, *, pairs: bool) -> str:
+    """What the floor is, for a reader."""
+    if task == "score":
+        return "the cosine of both texts' TF-IDF vectors" if pairs else "TF-IDF with ridge regression"
+    return "TF-IDF with logistic regression" + (" a label" if task == "multi_label" else "")
 
 
 class _Floor(Protocol):

@@ -29,6 +29,9 @@ TITLES = {
     "pearson": "Pearson",
 }  # fmt: skip
 
+CORRELATIONS = frozenset({"spearman", "pearson"})
+"""The metrics that are no shares, so that they are told as numbers and not in percent."""
+
 
 def metrics_of(row: Mapping[str, Any]) -> tuple[str, str]:
     """Names of the metrics in a flat row of scores, the one that judges the task first."""

@@ -111,7 +111,7 @@ def _judge_macro_f1(
     found = macro_f1_difference(candidate.labels_N, predicted_N, reference_N, rng=rng, confidence=confidence)
     room = rule.margin + min(found.value, 0.0)
     wanted = rows_for_mean(n, (found.high - found.low) / 2, room, rule.alpha)
-    words = difference_in_words("macro-F1", found, rule.margin, rule.alpha)
+    words = difference_in_words("macro_f1", found, rule.margin, rule.alpha)
     return at_least(gate, found, -rule.margin, n=n, wanted=wanted, words=words)
 
 

@@ -10,7 +10,7 @@ from bento.errors import UserError
 from bento.task_types import Task
 from tasks.gate.config import CLASS_GATES, GateConfig, MarginGate
 from tasks.gate.verdicts import at_least, difference_in_words, parity, rows_for_mean, unjudged
-from tasks.metrics import METRICS, TITLES, metric_difference
+from tasks.metrics import METRICS, metric_difference
 from tasks.types import SigmoidPredictions, Verdict
 
 
@@ -70,7 +70,7 @@ def _judge_metric(
     found = metric_difference(name, candidate, reference, rng=rng, confidence=1 - 2 * rule.alpha)
     room = rule.margin + min(found.value, 0.0)
     wanted = rows_for_mean(n, (found.high - found.low) / 2, room, rule.alpha)
-    words = difference_in_words(TITLES[name], found, rule.margin, rule.alpha)
+    words = difference_in_words(name, found, rule.margin, rule.alpha)
     return at_least(gate, found, -rule.margin, n=n, wanted=wanted, words=words)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bento.errors import UserError
+from tasks.metrics import CORRELATIONS, TITLES
 from tasks.types import AnyPredictions, Interval, Outcome, Predictions, Verdict
 
 Bools = NDArray[np.bool_]
@@ -141,13 +142,14 @@ def non_inferior(gate: str, candidate_N: Bools, reference_N: Bools, *, margin: f
 
 
 def difference_in_words(metric: str, found: Interval, margin: float, alpha: float) -> str:
-    """What was found of a metric that goes up, in percentage points."""
-    points = 100 * abs(found.value)
-    compared = "equal" if points < 0.05 else f"{points:.1f} points {'better' if found.value > 0 else 'worse'}"
-    return (
-        f"candidate is {compared} in {metric}, {1 - 2 * alpha:.0%} interval "
-        f"[{100 * found.low:.1f}, {100 * found.high:.1f}]; margin {100 * margin:.1f}"
-    )
+    """What was found of a metric that goes up: shares in percentage points, correlations as they are."""
+    correlates = metric in CORRELATIONS
+    scale, digits, unit = (1, 3, "") if correlates else (100, 1, " points")
+    size = f"{scale * abs(found.value):.{digits}f}"
+    direction = "better" if found.value > 0 else "worse"
+    compared = "equal" if not float(size) else f"{size}{unit} {direction}"
+    low, high, limit = (f"{scale * value:.{digits}f}" for value in (found.low, found.high, margin))
+    return f"candidate is {compared} in {TITLES[metric]}, {1 - 2 * alpha:.0%} interval [{low}, {high}]; margin {limit}"
 
 
 def share_at_most(gate: str, num_hits: int, n: int, limit: float, what: str) -> Verdict:

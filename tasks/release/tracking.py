@@ -20,6 +20,7 @@ from bento import settings
 from bento.errors import ReleaseError
 from bento.manifest import Manifest
 from bento.task_types import Task
+from tasks.metrics import CORRELATIONS
 from tasks.release.package import RUNTIME_PACKAGES, pinned_requirements
 from tasks.search import Found
 from tasks.store import Step
@@ -30,7 +31,7 @@ log = logging.getLogger("retort.tracking")
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the experiment's page on its training runs, not on traces of language models."""
 MODEL_DESCRIPTION = (
-    "Text classifier built, gated and registered by Retort. `champion` serves; `challenger` passed its gate last."
+    "Text model built, gated and registered by Retort. `champion` serves; `challenger` passed its gate last."
 )
 PAIR_COLUMNS = ("text", "text_pair")
 REPORT_FOLDER = "report"
@@ -147,9 +148,14 @@ def log_scores(scores: Mapping[str, Scores]) -> None:
                 mlflow.log_metric(f"{key}/{name}", float(value))
     teacher, candidate = scores["teacher"], scores["candidate"]
     judged = next(iter(candidate.metrics))
+    change = candidate.metrics[judged].value - teacher.metrics[judged].value
     mlflow.log_metrics(
         {
-            f"against_teacher/{judged}_points": 100 * (candidate.metrics[judged].value - teacher.metrics[judged].value),
+            **(
+                {f"against_teacher/{judged}": change}
+                if judged in CORRELATIONS
+                else {f"against_teacher/{judged}_points": 100 * change}
+            ),
             "against_teacher/times_smaller": teacher.size_bytes / candidate.size_bytes,
             "against_teacher/times_faster_p50": teacher.latency_ms_p50 / candidate.latency_ms_p50,
         }

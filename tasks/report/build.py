@@ -11,7 +11,7 @@ from tasks.metrics import TITLES, metrics_of
 from tasks.report import charts
 from tasks.report.behaviour import behaviour_view
 from tasks.report.calibration import calibration_view
-from tasks.report.details import class_views, data_view, lineage_chain, lineage_views, stage_views
+from tasks.report.details import class_views, data_view, example_call, lineage_chain, lineage_views, stage_views
 from tasks.report.errors import errors_view
 from tasks.report.figures import class_figure, confusion_figure, confusion_words
 from tasks.report.findings import findings_view
@@ -23,12 +23,12 @@ from tasks.report.theme import (
     OUTCOMES,
     SIGNS,
     VERDICTS,
-    change_of_share,
+    change_of_measure,
     compared,
     in_gate_unit,
     is_number,
+    measure,
     milliseconds,
-    percent,
     readable_time,
     seconds,
     significant,
@@ -50,7 +50,7 @@ CONTENTS = (
     ("again", "Reproduce", ("command", "config_yaml", "environment")),
 )
 """Anchor of each section, its word in the contents, and the parts of the view that it shows."""
-PLAIN = ("command", "config_yaml", "model_path", "model_sha256", "data_sha256", "bento", "mlflow_run_id")
+PLAIN = ("command", "config_yaml", "model_path", "model_sha256", "data_sha256", "bento", "floor", "mlflow_run_id")
 """Keys of the summary that are shown as they are."""
 WHISKER_WIDTH = 144
 WHISKER_MARGIN = 10
@@ -97,6 +97,7 @@ def _sections(summary: Mapping[str, Any]) -> dict[str, Any]:
         "notes": step_notes(summary),
         "search": search_view(summary.get("search")),
         "findings": findings_view(summary),
+        "example": example_call(summary),
         "class_charts": _class_charts(summary),
         "classes": classes,
         "more_classes": more_classes,
@@ -141,8 +142,8 @@ def _tiles(scores: Mapping[str, Any]) -> list[dict[str, str]]:
             tiles.append({"value": value, "label": f"{show(teacher[key])} to {show(candidate[key])}"})
     judged, _ = metrics_of(candidate)
     if is_number(candidate.get(judged)):
-        label = f"test {TITLES[judged]}; teacher {percent(teacher.get(judged))}"
-        tiles.append({"value": percent(candidate[judged]), "label": label})
+        label = f"test {TITLES[judged]}; teacher {measure(judged, teacher.get(judged))}"
+        tiles.append({"value": measure(judged, candidate[judged]), "label": label})
     if is_number(candidate.get("throughput_per_s")):
         label = "sentences a second in batches of 32"
         tiles.append({"value": significant(candidate["throughput_per_s"]), "label": label})
@@ -156,12 +157,13 @@ def result_view(scores: Mapping[str, Any]) -> dict[str, Any]:
         "columns": columns,
         "rows": _result_rows(scores, columns),
         "num_rows": _count(scores.get("candidate", {}).get("num_rows")),
+        "judged": TITLES[metrics_of(scores.get("candidate", {}))[0]],
     }
 
 
 def _result_rows(scores: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
     rows = [
-        *(_share_row(TITLES[name], name, scores, columns) for name in metrics_of(scores.get("candidate", {}))),
+        *(_metric_row(name, scores, columns) for name in metrics_of(scores.get("candidate", {}))),
         _ratio_row("size", "size_bytes", size, "smaller", "larger", scores, columns),
         _ratio_row("p50 latency", "latency_ms_p50", milliseconds, "faster", "slower", scores, columns),
         _ratio_row("p95 latency", "latency_ms_p95", milliseconds, "faster", "slower", scores, columns),
@@ -170,14 +172,14 @@ def _result_rows(scores: Mapping[str, Any], columns: Sequence[str]) -> list[dict
     return [row for row in rows if any(cell["text"] != MISSING for cell in row["cells"])]
 
 
-def _share_row(label: str, key: str, scores: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+def _metric_row(metric: str, scores: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     cells = []
     for name in columns:
-        bounds = scores[name].get(f"{key}_interval")
-        interval = f"{bounds[0] * 100:.1f} to {bounds[1] * 100:.1f}" if bounds else ""
-        cells.append({"text": percent(scores[name].get(key)), "interval": interval})
-    change = change_of_share(scores.get("teacher", {}).get(key), scores.get("candidate", {}).get(key))
-    return {"label": label, "note": "", "cells": cells, "change": change}
+        bounds = scores[name].get(f"{metric}_interval") or ()
+        interval = " to ".join(measure(metric, bound).removesuffix(" %") for bound in bounds)
+        cells.append({"text": measure(metric, scores[name].get(metric)), "interval": interval})
+    change = change_of_measure(metric, *(scores.get(name, {}).get(metric) for name in ("teacher", "candidate")))
+    return {"label": TITLES[metric], "note": "", "cells": cells, "change": change}
 
 
 def _ratio_row(
@@ -195,7 +197,7 @@ def _ratio_row(
 
 
 def _charts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Accuracy against latency and size, and the distribution of the latencies."""
+    """The task's metric against latency and size, and the distribution of the latencies."""
     found = []
     marks = charts.marks_of(summary)
     if marks:
@@ -283,13 +285,13 @@ def _step_views(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         smaller = charts.ratio(before.get("size_bytes"), step.get("size_bytes"))
         faster = charts.ratio(before.get("latency_ms_p50"), step.get("latency_ms_p50"))
         judged, _ = metrics_of(step)
-        change = change_of_share(before.get(judged), step.get(judged))
+        change = change_of_measure(judged, before.get(judged), step.get(judged))
         views.append(
             {
                 "name": charts.step_name(step),
                 "stages": ", ".join(step.get("stages") or ()),
-                "accuracy": percent(step.get(judged), 2),
-                "accuracy_change": "" if change == MISSING else change,
+                "metric": measure(judged, step.get(judged), 2),
+                "metric_change": "" if change == MISSING else change,
                 "size": size(step.get("size_bytes")),
                 "size_change": "" if smaller is None else compared(smaller, "smaller", "larger"),
                 "latency": milliseconds(step.get("latency_ms_p50")),

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import matplotlib
@@ -17,8 +18,8 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from tasks.metrics import TITLES, metrics_of
-from tasks.report.theme import LIGHT, follow_scheme, is_number, milliseconds, percent, size, times
+from tasks.metrics import CORRELATIONS, TITLES, metrics_of
+from tasks.report.theme import LIGHT, follow_scheme, is_number, measure, milliseconds, size, times
 
 Role = Literal["teacher", "candidate", "floor", "step"]
 
@@ -53,11 +54,13 @@ PANELS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """One model in the accuracy-latency chart."""
+    """One model in the chart of a metric against latency."""
 
     name: str
     role: Role
-    accuracy: float
+    metric: str
+    """Name of what judges the task."""
+    value: float
     interval: tuple[float, float]
     latency_ms: float
     size_bytes: float
@@ -88,17 +91,18 @@ def step_name(step: Mapping[str, Any]) -> str:
 
 
 def _mark(name: str, role: Role, values: Mapping[str, Any]) -> Mark | None:
-    """None where accuracy, latency or size was not measured."""
+    """None where metric, latency or size was not measured."""
     judged, _ = metrics_of(values)
     measured = [values.get(key) for key in (judged, "latency_ms_p50", "size_bytes")]
     if not all(is_number(value) for value in measured):
         return None
-    accuracy, latency_ms, size_bytes = (float(value) for value in measured if value is not None)
-    low, high = values.get(f"{judged}_interval") or (accuracy, accuracy)
+    value, latency_ms, size_bytes = (float(value) for value in measured if value is not None)
+    low, high = values.get(f"{judged}_interval") or (value, value)
     return Mark(
         name=name,
         role=role,
-        accuracy=accuracy,
+        metric=judged,
+        value=value,
         interval=(float(low), float(high)),
         latency_ms=latency_ms,
         size_bytes=size_bytes,
@@ -106,15 +110,11 @@ def _mark(name: str, role: Role, values: Mapping[str, Any]) -> Mark | None:
 
 
 def _same_point(first: Mark, second: Mark) -> bool:
-    return (first.accuracy, first.latency_ms, first.size_bytes) == (
-        second.accuracy,
-        second.latency_ms,
-        second.size_bytes,
-    )
+    return (first.value, first.latency_ms, first.size_bytes) == (second.value, second.latency_ms, second.size_bytes)
 
 
 def tradeoff_figure(marks: Sequence[Mark]) -> Figure:
-    """Accuracy with its interval against latency (log), the mark's area the model's size."""
+    """The metric with its interval against latency (log), the mark's area the model's size."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.7), layout="constrained")
         draw_tradeoff(figure.add_subplot(), marks)
@@ -122,10 +122,10 @@ def tradeoff_figure(marks: Sequence[Mark]) -> Figure:
 
 
 def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
-    """The models that no other beats in both accuracy and latency, fastest first."""
+    """The models that no other beats in both metric and latency, fastest first."""
     front: list[Mark] = []
-    for mark in sorted(marks, key=lambda mark: (mark.latency_ms, -mark.accuracy)):
-        if not front or mark.accuracy > front[-1].accuracy:
+    for mark in sorted(marks, key=lambda mark: (mark.latency_ms, -mark.value)):
+        if not front or mark.value > front[-1].value:
             front.append(mark)
     return front
 
@@ -133,14 +133,14 @@ def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
 def draw_tradeoff(axes: Axes, marks: Sequence[Mark]) -> None:
     """The chart of `tradeoff_figure` into given axes."""
     front = pareto_front(marks)
-    axes.plot([mark.latency_ms for mark in front], [mark.accuracy for mark in front], color=LIGHT["step"], linewidth=1)
+    axes.plot([mark.latency_ms for mark in front], [mark.value for mark in front], color=LIGHT["step"], linewidth=1)
     largest = max((mark.size_bytes for mark in marks), default=1.0) or 1.0
     areas = [max(SMALLEST_AREA_PT2, LARGEST_AREA_PT2 * mark.size_bytes / largest) for mark in marks]
     for mark, area in zip(marks, areas, strict=True):
         colour = LIGHT[mark.role]
         axes.vlines(mark.latency_ms, *mark.interval, colors=colour, linewidths=1.4, alpha=0.9)
-        axes.scatter(mark.latency_ms, mark.accuracy, s=area, color=colour, alpha=0.35, linewidths=0)
-        axes.scatter(mark.latency_ms, mark.accuracy, s=14, color=colour, linewidths=0)
+        axes.scatter(mark.latency_ms, mark.value, s=area, color=colour, alpha=0.35, linewidths=0)
+        axes.scatter(mark.latency_ms, mark.value, s=14, color=colour, linewidths=0)
     axes.set_xscale("log")
     axes.margins(x=0.2, y=0.16)
     axes.grid(True)
@@ -148,9 +148,11 @@ def draw_tradeoff(axes: Axes, marks: Sequence[Mark]) -> None:
     axes.set_xticks(_log_ticks([mark.latency_ms for mark in marks]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
+    metric = marks[0].metric if marks else "accuracy"
+    scale, unit = (1, "") if metric in CORRELATIONS else (100, " %")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * scale:g}{unit}"))
     axes.set_xlabel("median latency of one sentence, ms (log)")
-    axes.set_ylabel("test accuracy, 95 % interval")
+    axes.set_ylabel(f"test {TITLES[metric]}, 95 % interval")
     _place_labels(axes, marks, areas)
 
 
@@ -210,7 +212,7 @@ def _write_label(axes: Axes, mark: Mark, dx_pt: float, dy_pt: float) -> Annotati
     is_step = mark.role == "step"
     text = axes.annotate(
         mark.label,
-        (mark.latency_ms, mark.accuracy),
+        (mark.latency_ms, mark.value),
         xytext=(dx_pt, dy_pt),
         textcoords="offset points",
         ha="center" if dx_pt == 0 else "left" if dx_pt > 0 else "right",
@@ -274,7 +276,7 @@ def _draw_distribution(axes: Axes, name: str, sorted_ms: Any) -> None:
 
 
 def picture_figure(summary: Mapping[str, Any]) -> Figure:
-    """1200 x 600 pixels: the trade-off chart, and the teacher's and candidate's size, latency and accuracy as bars."""
+    """1200 x 600 pixels: the trade-off chart, and the teacher's and candidate's size, latency and metric as bars."""
     with matplotlib.rc_context(STYLE | {"font.size": 11}):
         figure = Figure(
             figsize=(12, 6), dpi=100, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12), facecolor=LIGHT["paper"]
@@ -282,7 +284,7 @@ def picture_figure(summary: Mapping[str, Any]) -> Figure:
         figure.suptitle(headline(summary), fontsize=15, fontweight="bold", x=0.015, ha="left")
         grid = figure.add_gridspec(1, 2, width_ratios=(1.7, 1), wspace=0.06)
         judged, _ = metrics_of(summary.get("scores", {}).get("candidate", {}))
-        panels = (*PANELS, (judged, f"test {TITLES[judged]}", percent))
+        panels = (*PANELS, (judged, f"test {TITLES[judged]}", partial(measure, judged)))
         bars = grid[1].subgridspec(len(panels), 1, hspace=0.12)
         for row, (key, title, show) in enumerate(panels):
             _draw_bars(figure.add_subplot(bars[row]), summary, key, title, show)
@@ -300,7 +302,8 @@ def headline(summary: Mapping[str, Any]) -> str:
         if ratio(teacher.get(key), candidate.get(key)) is not None
     ]
     judged, _ = metrics_of(candidate)
-    parts.append(f"{TITLES[judged]} {percent(candidate.get(judged))} (teacher {percent(teacher.get(judged))})")
+    values = (measure(judged, found.get(judged)) for found in (candidate, teacher))
+    parts.append(f"{TITLES[judged]} {' (teacher '.join(values)})")
     return f"{summary.get('name', 'model')}: {', '.join(parts)}"
 
 

@@ -85,6 +85,15 @@ def lineage_chain(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     return chain
 
 
+def example_call(summary: Mapping[str, Any]) -> str:
+    """Python that asks the registered model, whose input is a list of texts, or a table of pairs."""
+    model = f"models:/{summary.get('name', 'model')}/{summary.get('version') or 'VERSION'}"
+    texts = '["a text"]'
+    if summary.get("pairs"):
+        texts = 'pandas.DataFrame({"text": ["one text"], "text_pair": ["another"]})'
+    return f'mlflow.pyfunc.load_model("{model}").predict({texts})'
+
+
 def data_view(report: Mapping[str, Any]) -> dict[str, Any]:
     """Row counts of the splits and the findings of the validation; empty if there is no report."""
     if not report:

@@ -6,7 +6,8 @@ A line with a question mark asks for a look; the verdicts of the gates alone dec
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tasks.report.theme import MISSING, SIGNS, VERDICTS, change_of_share, is_number, percent
+from tasks.metrics import TITLES, metrics_of
+from tasks.report.theme import MISSING, SIGNS, VERDICTS, change_of_measure, is_number, percent
 from tasks.stats.paired import PairedCounts, mcnemar_p
 
 NOTABLE_LOSS = 0.05
@@ -19,8 +20,8 @@ def findings_view(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """Rows of `area`, `text`, `sign`, `tone` and `link`; an area that was not measured has none."""
     analysis = summary.get("analysis") or {}
     rows = [
-        *_accuracy(summary, analysis),
-        *_floor(summary.get("scores") or {}),
+        *_quality(summary, analysis),
+        *_floor(summary),
         *_classes(summary.get("per_class") or ()),
         *_behaviour(summary.get("behaviour") or ()),
         *_calibration(analysis.get("calibration")),
@@ -41,26 +42,30 @@ def _word(notable: bool) -> str:
     return "inconclusive" if notable else "pass"
 
 
-def _accuracy(summary: Mapping[str, Any], analysis: Mapping[str, Any]) -> Iterator[Row]:
+def _quality(summary: Mapping[str, Any], analysis: Mapping[str, Any]) -> Iterator[Row]:
     scores = summary.get("scores") or {}
-    change = change_of_share(scores.get("teacher", {}).get("accuracy"), scores.get("candidate", {}).get("accuracy"))
+    judged, _ = metrics_of(scores.get("candidate", {}))
+    change = change_of_measure(judged, *(scores.get(name, {}).get(judged) for name in ("teacher", "candidate")))
     if change == MISSING:
         return
     verdicts = {verdict.get("gate"): verdict.get("outcome") for verdict in summary.get("verdicts") or ()}
-    word = str(verdicts.get("accuracy_vs_teacher", "inconclusive"))
+    word = str(verdicts.get(f"{judged}_vs_teacher", "inconclusive"))
     flips = ""
     if "num_lost" in analysis:
         flips = f": {analysis['num_lost']:,} right answers lost, {analysis['num_gained']:,} gained"
-    yield "Accuracy", word if word in SIGNS else "inconclusive", f"{change} against the teacher{flips}", "#flips"
+    word, link = word if word in SIGNS else "inconclusive", "#flips" if flips else "#gate"
+    yield TITLES[judged][0].upper() + TITLES[judged][1:], word, f"{change} against the teacher{flips}", link
 
 
-def _floor(scores: Mapping[str, Any]) -> Iterator[Row]:
+def _floor(summary: Mapping[str, Any]) -> Iterator[Row]:
     """Whether a model of this kind is needed at all."""
-    floor, candidate = (scores.get(name, {}).get("accuracy") for name in ("floor", "candidate"))
-    change = change_of_share(floor, candidate)
-    if change == MISSING:
+    scores = summary.get("scores") or {}
+    judged, _ = metrics_of(scores.get("candidate", {}))
+    floor, candidate = (scores.get(name, {}).get(judged) for name in ("floor", "candidate"))
+    change = change_of_measure(judged, floor, candidate)
+    if change == MISSING or not summary.get("floor"):
         return
-    text = f"{change} against TF-IDF with logistic regression"
+    text = f"{change} against {summary['floor']}"
     if candidate <= floor:
         text += ": train the teacher longer, or do without a transformer"
     yield "Floor", _word(candidate <= floor), text, "#result"

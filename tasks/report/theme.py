@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from tasks.metrics import CORRELATIONS
+
 LIGHT = {
     "ink": "#1b1f24",
     "muted": "#5c6670",
@@ -118,6 +120,20 @@ def points(share: float) -> str:
 def change_of_share(before: Any, after: Any) -> str:
     """The difference of two shares in percentage points, `-0.40 pt`."""
     return points(after - before) if is_number(before) and is_number(after) else MISSING
+
+
+def measure(metric: str, value: Any, digits: int = 1) -> str:
+    """A metric's value: a share as `92.4 %`, a correlation as `0.863`."""
+    if metric in CORRELATIONS:
+        return f"{value:.3f}".replace("-", "−") if is_number(value) else MISSING
+    return percent(value, digits)
+
+
+def change_of_measure(metric: str, before: Any, after: Any) -> str:
+    """The difference of two values of a metric: in points, or of correlations as `−0.004`."""
+    if metric in CORRELATIONS and is_number(before) and is_number(after):
+        return f"{after - before:+.3f}".replace("-", "−")
+    return change_of_share(before, after)
 
 
 def readable_time(iso: Any) -> str:

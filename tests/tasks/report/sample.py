@@ -22,6 +22,30 @@ def score(accuracy: float, size_bytes: int, latency_ms: float) -> dict[str, Any]
     }
 
 
+def score_summary() -> dict[str, Any]:
+    """A promoted build of a model that gives pairs of texts a score."""
+    summary = build_summary()
+    kept = ("per_class", "analysis", "behaviour", "behaviour_failures", "calibration", "abstention")
+    for key in (*kept, "confusion", "reliability", "search"):
+        summary.pop(key, None)
+
+    def correlations(row: dict[str, Any]) -> dict[str, Any]:
+        for old, new in (("accuracy", "spearman"), ("macro_f1", "pearson")):
+            row[new], row[f"{new}_interval"] = row.pop(old), row.pop(f"{old}_interval")
+        return row
+
+    rows = [dict(row) for row in summary["scores"].values()]
+    verdicts = [verdict for verdict in summary["verdicts"] if verdict["gate"] == "accuracy_vs_teacher"]
+    return summary | {
+        "task": "score",
+        "pairs": True,
+        "floor": "the cosine of both texts' TF-IDF vectors",
+        "scores": dict(zip(summary["scores"], map(correlations, rows), strict=True)),
+        "steps": [correlations(dict(step)) for step in summary["steps"]],
+        "verdicts": [verdict | {"gate": "spearman_vs_teacher"} for verdict in verdicts],
+    }
+
+
 def build_summary() -> dict[str, Any]:
     """A promoted build, every optional key set."""
     rng = np.random.default_rng(0)
@@ -33,6 +57,7 @@ def build_summary() -> dict[str, Any]:
     return {
         "outcome": "promoted",
         "name": "bank",
+        "task": "single_label",
         "version": "3",
         "champion": "3",
         "bento": "bank:abc",
@@ -42,6 +67,7 @@ def build_summary() -> dict[str, Any]:
         "mlflow_run_id": "7" * 32,
         "created_at": "2026-11-24T01:00:00+00:00",
         "scores": scores,
+        "floor": "TF-IDF with logistic regression",
         "steps": [
             {"name": "teacher"} | score(0.928, 69_900_000, 2.6),
             {"name": "export", "stages": ["distil", "export"]} | score(0.925, 28_000_000, 0.9),

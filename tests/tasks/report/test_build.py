@@ -12,7 +12,7 @@ from PIL import Image
 from tasks.report import build
 from tasks.report.build import picture, write_build_report
 from tasks.report.details import lineage_chain
-from tests.tasks.report.sample import HOSTILE, build_summary, verdict
+from tests.tasks.report.sample import HOSTILE, build_summary, score_summary, verdict
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "path", "line", "circle", "use", "rect"}
 
@@ -81,6 +81,14 @@ def test_the_verdict_comes_first_and_the_ratios_are_right(tmp_path: Path):
     assert "20× faster" in text
     assert "−0.40 pt" in text
     assert "91.3 to 93.4" in text
+
+
+def test_a_report_of_scores_tells_correlations_and_never_accuracy(tmp_path: Path):
+    text = read(score_summary(), tmp_path).text
+    for words in ("Spearman", "0.924", "0.913 to 0.934", "−0.004", "test Spearman, 95 % interval", "cosine of both"):
+        assert words in text
+    shown = text.replace("accuracy_vs_teacher", "")
+    assert not [word for word in ("accuracy", "Accuracy", "logistic", "F1 by class") if word in shown]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from pydantic import ValidationError
 
 from tasks.report.card import CardConfig, write_model_card
-from tests.tasks.report.sample import HOSTILE, build_summary
+from tests.tasks.report.sample import HOSTILE, build_summary, score_summary
 
 
 def card(summary: dict[str, Any], folder: Path) -> ModelCard:
@@ -36,6 +36,19 @@ def test_the_body_has_results_gates_weak_spots_and_lineage(tmp_path: Path) -> No
     assert 'load_model("models:/bank/3")' in text
 
 
+def test_scores_are_told_by_their_correlations_and_as_no_classes(tmp_path: Path) -> None:
+    found = card(score_summary(), tmp_path)
+    assert {each.metric_type: each.metric_value for each in found.data.eval_results} == {
+        "spearmanr": 0.924,
+        "pearsonr": 0.914,
+    }
+    assert found.data.pipeline_tag == "sentence-similarity"
+    assert "| Spearman | 0.928 (0.917 to 0.938) | 0.924 (0.913 to 0.934) |" in found.text
+    assert '"text_pair": ["another"]' in found.text
+    for word in ("classifier", "accuracy", "temperature", "logistic"):
+        assert word not in found.text
+
+
 def test_labels_cannot_become_markup_or_break_a_table(tmp_path: Path) -> None:
     summary = build_summary()
     summary["per_class"][0]["label"] = f"{HOSTILE} | two\nlines"
@@ -46,7 +59,8 @@ def test_labels_cannot_become_markup_or_break_a_table(tmp_path: Path) -> None:
 
 def test_a_build_of_local_files_names_no_hub_and_an_empty_one_is_still_a_card(tmp_path: Path) -> None:
     nowhere = {"license": "unknown", "dataset": None, "base_model": None}
-    summary = {"name": "bank", "outcome": "blocked", "model_sha256": "a", "data_sha256": "d", "card": nowhere}
+    summary = {"name": "bank", "task": "single_label", "outcome": "blocked", "model_sha256": "a", "data_sha256": "d"}
+    summary["card"] = nowhere
     found = card(summary, tmp_path)
     assert (found.data.license, found.data.datasets, found.data.eval_results) == ("unknown", None, None)
     assert "None" not in found.text

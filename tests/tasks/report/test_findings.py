@@ -3,7 +3,7 @@
 from typing import Any
 
 from tasks.report.findings import findings_view
-from tests.tasks.report.sample import analysis, build_summary, verdict
+from tests.tasks.report.sample import analysis, build_summary, score_summary, verdict
 
 
 def found(summary: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -25,6 +25,14 @@ def test_accuracy_takes_the_verdict_of_its_gate_and_nothing_else_is_red() -> Non
     assert rows["Accuracy"]["sign"] == "✗"
     assert found(build_summary() | {"verdicts": []})["Accuracy"]["sign"] == "?"
     assert {row["tone"] for area, row in rows.items() if area != "Accuracy"} <= {"good", "unsure"}
+
+
+def test_the_first_line_is_of_the_metric_that_judges_the_task() -> None:
+    rows = found(score_summary())
+    assert list(rows) == ["Spearman", "Floor"]
+    assert (rows["Spearman"]["sign"], rows["Spearman"]["text"]) == ("✓", "−0.004 against the teacher")
+    assert rows["Spearman"]["link"] == "#gate"
+    assert rows["Floor"]["text"] == "+0.067 against the cosine of both texts' TF-IDF vectors"
 
 
 def test_a_candidate_that_word_counts_beat_asks_for_a_look() -> None:
