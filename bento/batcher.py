@@ -47,7 +47,7 @@ class Job:
     def tokenize(self) -> None:
         """Fill the encodings and make room for the logits."""
         self.encodings = self.predictor.tokenize(self.texts)
-        self.logits_NC = np.empty((len(self.texts), len(self.predictor.labels)), dtype=np.float32)
+        self.logits_NC = np.empty((len(self.texts), *self.predictor.answer_shape), dtype=np.float32)
         self.num_left = len(self.texts)
 
 
@@ -57,6 +57,11 @@ class Row:
 
     job: Job
     index: int
+
+    @property
+    def text(self) -> Text:
+        """What was asked."""
+        return self.job.texts[self.index]
 
     @property
     def encoding(self) -> Encoding:
@@ -171,7 +176,7 @@ class Batcher:
             return
         started = time.perf_counter()
         try:
-            logits_BC = rows[0].job.predictor.logits([row.encoding for row in rows])
+            logits_BC = rows[0].job.predictor.logits([row.text for row in rows], [row.encoding for row in rows])
         except Exception as error:  # noqa: BLE001 - as above
             if len(rows) == 1:
                 self._post(rows[0].job, error)

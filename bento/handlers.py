@@ -74,7 +74,7 @@ async def predict(server: "Server", request: Request) -> Response:
     predictions: list[dict[str, Any]] = [
         dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)
     ]
-    if message.return_all and champion.predictor.manifest.target.task != "score":
+    if message.return_all and champion.predictor.manifest.target.task in ("single_label", "multi_label"):
         labels = champion.predictor.labels
         for prediction, probabilities_C in zip(predictions, probabilities_NC.tolist(), strict=True):
             prediction["probabilities"] = dict(zip(labels, probabilities_C, strict=True))
@@ -103,7 +103,7 @@ async def _answer(
         raise
     latency_ms = (time.perf_counter() - started) * 1000
     common = {"request_id": request_id, "received_at": received_at, "latency_ms": latency_ms}
-    answers = champion.predictor.answers(probabilities_NC)
+    answers = champion.predictor.answers(texts, probabilities_NC)
     rows = log_rows(champion, texts, probabilities_NC, answers, common, server.settings.audit_rate)
     server.record(rows, named(answers))
     server.metrics.abstentions.inc(sum(answers.get("abstained", ())))
@@ -131,7 +131,7 @@ def log_rows(
     identity = champion.identity
     audit_rate = audit_rate if _is_classifier(champion) else 0.0
     label_N = _logged_labels(answers)
-    rounded_NC = probabilities_NC.astype(float).round(PROBABILITY_DIGITS).tolist()
+    logged = _logged_probabilities(answers, probabilities_NC)
     rows = []
     for item, text in enumerate(texts):
         first, second = (text, None) if isinstance(text, str) else text
@@ -146,7 +146,7 @@ def log_rows(
                 "text": first,
                 "text_pair": second,
                 "label": label_N[item],
-                "probabilities": rounded_NC[item],
+                "probabilities": logged[item],
                 "audit": records.drawn_for_audit(common["request_id"], item, audit_rate),
             }
         )
@@ -154,11 +154,19 @@ def log_rows(
 
 
 def _logged_labels(answers: Answers) -> list[str]:
-    """The answers as the log's one column of text: a class, a JSON list of them, or a number."""
+    """The answers as the log's one column of text: a class, a JSON list of them or of entities, or a number."""
     if "label" in answers:
         return answers["label"]
-    values = answers["labels"] if "labels" in answers else answers["score"]
+    (values,) = (answers[name] for name in ("labels", "score", "entities") if name in answers)
     return [json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def _logged_probabilities(answers: Answers, probabilities_NC: Floats) -> list[list[float]]:
+    """Of each class; of entities, the score of each that was found."""
+    if "entities" in answers:
+        return [[round(entity["score"], PROBABILITY_DIGITS) for entity in found] for found in answers["entities"]]
+    rounded: list[list[float]] = probabilities_NC.astype(float).round(PROBABILITY_DIGITS).tolist()
+    return rounded
 
 
 def _is_classifier(champion: Champion) -> bool:

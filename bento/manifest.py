@@ -50,9 +50,9 @@ class Manifest(BaseModel):
     format: int = 1
     name: str
     labels: tuple[str, ...]
-    """Class names in the order of the model's outputs; of a score, its one name."""
+    """Class names in the order of the model's outputs; of a score, its one name; of entities, the tags."""
     target: Target = Target()
-    """What the model answers: one class, any number of them, or a score."""
+    """What the model answers: one class, any number of them, a score, or entities."""
     pairs: bool = False
     """Whether an input is a pair of sentences rather than one."""
     max_tokens: int = Field(ge=4, le=8192)

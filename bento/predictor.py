@@ -3,7 +3,7 @@
 Evaluation, gates, benchmarks, batch scoring, the MLflow model and the service all call this file, so what was
 measured is what serves.
 
-Shapes: N texts, B batch, T tokens, C classes.
+Shapes: N texts, B batch, T tokens, C classes; of entities WK, words and tags, in C's place.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from bento.abstention import scope_confidence
+from bento.entities import at_words, find_entities, first_tokens, words_of
 from bento.manifest import ONNX_FILE, Manifest, folder_sha256
 from bento.task_types import Answers, Floats, label_answers, label_set_answers, probabilities
 
@@ -113,11 +114,23 @@ class Predictor:
         padded = pad(encodings, self.pad_id, multiple=self.manifest.pad_multiple, limit=self.manifest.max_tokens)
         return {name: padded[name] for name in self.input_names}
 
-    def logits(self, encodings: Sequence[Encoding]) -> Floats:
-        """Run one right-padded batch: B encodings -> logits_BC."""
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Of one text's logits: C, or W and K."""
+        wide = self.manifest.target.task == "entities"
+        return (self.manifest.max_tokens, len(self.labels)) if wide else (len(self.labels),)
+
+    def logits(self, texts: Sequence[Text], encodings: Sequence[Encoding]) -> Floats:
+        """Run one right-padded batch: B texts with their encodings -> logits_BC."""
         outputs: list[Any] = self.session.run(None, self.feeds(encodings))
         logits_BC: Floats = outputs[0]
-        return logits_BC
+        if self.manifest.target.task != "entities":
+            return logits_BC
+        num_words, _ = self.answer_shape
+        rows = zip(logits_BC, texts, encodings, strict=True)
+        return np.stack(
+            [at_words(row_TK, first_tokens(one, words_of(str(text))), num_words) for row_TK, text, one in rows]
+        )
 
     def predict_logits(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
         """N texts -> logits_NC in the given order.
@@ -127,12 +140,12 @@ class Predictor:
         """
         encodings = self.tokenize(texts)
         if len(encodings) == 1:
-            return self.logits(encodings)
+            return self.logits(texts, encodings)
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
-        logits_NC = np.empty((len(encodings), len(self.labels)), dtype=np.float32)
+        logits_NC = np.empty((len(encodings), *self.answer_shape), dtype=np.float32)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            logits_NC[rows] = self.logits([encodings[row] for row in rows])
+            logits_NC[rows] = self.logits([texts[row] for row in rows], [encodings[row] for row in rows])
         return logits_NC
 
     def predict(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
@@ -143,9 +156,12 @@ class Predictor:
         """Calibrated probabilities_NC of these logits."""
         return probabilities(logits_NC, self.manifest.target.task, self.manifest.temperature)
 
-    def answers(self, probabilities_NC: Floats) -> Answers:
-        """What is answered, by column: labels, sets of them or scores, as the task is."""
+    def answers(self, texts: Sequence[Text], probabilities_NC: Floats) -> Answers:
+        """What is answered of these texts, by column: labels, sets of them, scores or entities, as the task is."""
         target = self.manifest.target
+        if target.task == "entities":
+            found = zip(texts, probabilities_NC, strict=True)
+            return {"entities": [find_entities(str(text), row_WK, self.labels) for text, row_WK in found]}
         if target.task == "score":
             return {"score": target.score(probabilities_NC[:, 0].astype(float)).tolist()}
         if target.task == "multi_label":

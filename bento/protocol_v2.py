@@ -14,8 +14,10 @@ OUTPUTS: dict[Task, dict[str, str]] = {
     "single_label": {"label": "BYTES", "probability": "FP32", "probabilities": "FP32", "abstained": "BOOL"},
     "multi_label": {"labels": "BYTES", "probabilities": "FP32"},
     "score": {"score": "FP32"},
+    "entities": {"entities": "BYTES"},
 }
-"""Output -> its datatype. `labels` has a JSON list a text, since a tensor has no rows of different lengths."""
+"""Output -> its datatype. `labels` and `entities` have a JSON list a text, since a tensor has no rows of different
+lengths."""
 
 
 def model_metadata(champion: Champion) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def infer_response(
     if unknown := [name for name in wanted if name not in known]:
         raise ApiError(422, "output", f"expected outputs of {', '.join(known)}; got {', '.join(unknown)}", "outputs")
     tensors: dict[str, tuple[list[int], list[Any]]] = {
-        name: ([len(values)], [json.dumps(each) for each in values] if name == "labels" else values)
+        name: ([len(values)], [json.dumps(each) for each in values] if name in ("labels", "entities") else values)
         for name, values in answers.items()
     }
     tensors["probabilities"] = (list(probabilities_NC.shape), probabilities_NC.ravel().tolist())

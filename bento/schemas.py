@@ -121,7 +121,7 @@ class V2OutputName(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    name: Literal["label", "probability", "probabilities", "abstained", "labels", "score"]
+    name: Literal["label", "probability", "probabilities", "abstained", "labels", "score", "entities"]
 
 
 class V2Request(BaseModel):
@@ -178,6 +178,26 @@ class Score(BaseModel):
     score: float
 
 
+class Entity(BaseModel):
+    """One entity: a part of the text and what it is."""
+
+    text: str
+    label: str
+    """Its type."""
+    start: int
+    """Its first character."""
+    end: int
+    """The character behind its last one."""
+    score: float
+    """Mean probability of its words' tags."""
+
+
+class Entities(BaseModel):
+    """What a model of entities finds in one text, in order."""
+
+    entities: list[Entity]
+
+
 class ModelIdentity(BaseModel):
     """The model that answered."""
 
@@ -191,7 +211,7 @@ class PredictResponse(BaseModel):
     """Predictions in the order of the texts."""
 
     request_id: str
-    predictions: list[Prediction | LabelSet | Score]
+    predictions: list[Prediction | LabelSet | Score | Entities]
     model: ModelIdentity
 
 

@@ -1,11 +1,12 @@
-"""What a text has as its truth, and what a model therefore answers: one class of several, any number of labels, or a
-score.
+"""What a text has as its truth, and what a model therefore answers: one class of several, any number of labels, a
+score, or entities.
 
 | task | truth | probabilities_NC | answer |
 |---|---|---|---|
 | single_label | one class | softmax over C classes | label, probability, abstained |
 | multi_label | any number of classes | a sigmoid each | labels, label_probabilities |
 | score | a number on a scale | one sigmoid: the place on the scale, C = 1 | score |
+| entities | spans with a type | of each word a softmax over the tags, probabilities_NWK | entities |
 
 A score is learnt as a share of its scale by cross entropy, as the cross encoders of Sentence-BERT are (Reimers 2019,
 arXiv:1908.10084), so that it shares everything with the label sets.
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 Floats = NDArray[np.float32]
-Task = Literal["single_label", "multi_label", "score"]
+Task = Literal["single_label", "multi_label", "score", "entities"]
 Answers = dict[str, list[Any]]
 """Column -> one value a row: what service, batch scoring and the MLflow model answer."""
 
@@ -64,7 +65,7 @@ def sigmoid(logits_BC: Floats, temperature: float = 1.0) -> Floats:
 
 def probabilities(logits_BC: Floats, task: Task, temperature: float = 1.0) -> Floats:
     """probabilities_BC of the logits of a model of this task."""
-    return softmax(logits_BC, temperature) if task == "single_label" else sigmoid(logits_BC, temperature)
+    return sigmoid(logits_BC, temperature) if task in ("multi_label", "score") else softmax(logits_BC, temperature)
 
 
 def label_answers(probabilities_NC: Floats, labels: tuple[str, ...], abstained_N: NDArray[np.bool_]) -> Answers:
@@ -91,4 +92,6 @@ def label_set_answers(probabilities_NC: Floats, labels: tuple[str, ...], thresho
 
 def named(answers: Mapping[str, list[Any]]) -> list[str]:
     """Every class that the answers name, as often as they do; none for scores."""
-    return list(answers.get("label", ())) + list(itertools.chain.from_iterable(answers.get("labels", ())))
+    entities = itertools.chain.from_iterable(answers.get("entities", ()))
+    label_sets = itertools.chain.from_iterable(answers.get("labels", ()))
+    return [*answers.get("label", ()), *label_sets, *(entity["label"] for entity in entities)]

@@ -124,18 +124,31 @@ class Config(Section):
         check_gates(self.gate, self.data.task)
         if self.data.task == "single_label":
             return
+        kinds = {technique.kind for technique in self.compress} if isinstance(self.compress, tuple) else set()
         asked = {
             "serve.abstain": self.serve.abstain is not None,
             "behaviour": bool(self.behaviour.model_fields_set),
             "errors": bool(self.errors.model_fields_set),
             "release.approval require_if": self.release.approval == "require_if",
             "compress.search": not isinstance(self.compress, tuple),
-            "compress prune_structure": isinstance(self.compress, tuple)
-            and any(technique.kind == "prune_structure" for technique in self.compress),
+            "compress prune_structure": "prune_structure" in kinds,
         }
         for what, given in asked.items():
             if given:
                 self.require_classes(what)
+        if self.data.task == "entities":
+            self._check_tokens()
+
+    def _check_tokens(self) -> None:
+        """Raises: UserError for what needs one answer a text."""
+        chain = self.compress if isinstance(self.compress, tuple) else ()
+        for at, technique in enumerate(chain):
+            if technique.kind == "linformer" or (technique.kind == "distil" and technique.layers == "searched"):
+                asked = "layers: searched" if technique.kind == "distil" else "it"
+                raise UserError(
+                    f"compress[{at}] {technique.kind}: {asked} goes by one answer a text, but data.task is entities, "
+                    "an answer a word; name the layers, or take spread or top, and leave linformer out"
+                )
 
 
 class Gates(Section):

@@ -5,6 +5,7 @@ import math
 import platform
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bento import settings
+from bento.entities import entity_types
 from bento.manifest import ONNX_FILE, file_sha256
 from tasks.analysis import read_analysis
 from tasks.analysis.flips import confusion_counts
 from tasks.behaviour import read_behaviour, read_shown_failures
 from tasks.data import read_labels, read_report
+from tasks.data.truths import read_entities
 from tasks.evaluate import read_predictions
 from tasks.floor import floor_words
-from tasks.metrics import TITLES, metrics_of
+from tasks.metrics import TITLES, metrics_of, terms_of
 from tasks.stats.calibration import reliability_curve
-from tasks.types import AnyPredictions, GateReport, Predictions, Scores, SigmoidPredictions, Verdict
+from tasks.types import AnyPredictions, EntityPredictions, GateReport, Predictions, Scores, SigmoidPredictions, Verdict
 
 if TYPE_CHECKING:
     from flows.chain import Built
@@ -199,27 +202,31 @@ def _class_details(labels: Sequence[str], shown: Mapping[str, AnyPredictions]) -
 
 
 def _per_class(labels: Sequence[str], teacher: AnyPredictions, candidate: AnyPredictions) -> list[dict[str, Any]]:
-    """Each class's F1 and number of test rows; nothing for scores."""
-    from sklearn.metrics import f1_score
-
-    if isinstance(candidate, SigmoidPredictions) and candidate.task == "score":
+    """Each class's F1 and number of test rows, each type's and of entities; nothing for scores."""
+    if candidate.task == "score":
         return []
-    truth, after = _truth_and_answers(candidate, len(labels))
-    _, before = _truth_and_answers(teacher, len(labels))
-    f1_before, f1_after = (f1_score(truth, each, average=None, zero_division=0) for each in (before, after))
-    rows = zip(labels, f1_before, f1_after, truth.sum(axis=0), strict=True)
+    names = entity_types(labels) if candidate.task == "entities" else labels
+    (before, _), (after, support) = (_f1_and_support(found, len(labels)) for found in (teacher, candidate))
     return [
-        {"label": label, "f1_teacher": float(was), "f1_candidate": float(is_now), "support": int(support)}
-        for label, was, is_now, support in rows
+        {"label": label, "f1_teacher": float(was), "f1_candidate": float(is_now), "support": int(number)}
+        for label, was, is_now, number in zip(names, before, after, support, strict=True)
     ]
 
 
-def _truth_and_answers(predictions: AnyPredictions, num_classes: int) -> tuple[Any, Any]:
-    """Both as arrays of N rows and C classes that hold 0 and 1."""
+def _f1_and_support(predictions: AnyPredictions, num_classes: int) -> tuple[Any, Any]:
+    """f1_C, and how often each class is true."""
+    from sklearn.metrics import f1_score
+
+    if isinstance(predictions, EntityPredictions):
+        hits_C, sizes_C = terms_of(predictions).sum(axis=0).reshape(2, -1)
+        support = Counter(name for row in predictions.truth for _, _, name in read_entities(row))
+        return hits_C / sizes_C.clip(1), [support[name] for name in predictions.types]
     if isinstance(predictions, SigmoidPredictions):
-        return predictions.truth_NC.astype(int), predictions.chosen_NC.astype(int)
-    one_hot_CC = np.eye(num_classes, dtype=int)
-    return one_hot_CC[predictions.labels_N], one_hot_CC[predictions.probabilities_NC.argmax(axis=1)]
+        truth_NC, chosen_NC = predictions.truth_NC.astype(int), predictions.chosen_NC.astype(int)
+    else:
+        one_hot_CC = np.eye(num_classes, dtype=int)
+        truth_NC, chosen_NC = one_hot_CC[predictions.labels_N], one_hot_CC[predictions.probabilities_NC.argmax(axis=1)]
+    return f1_score(truth_NC, chosen_NC, average=None, zero_division=0), truth_NC.sum(axis=0)
 
 
 def markdown(result: Mapping[str, Any], heading: str) -> str:

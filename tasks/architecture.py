@@ -86,13 +86,25 @@ def require_head_pruning(shape: Architecture, technique: str, remedy: str) -> No
 
 
 def load_classifier(folder: Path) -> Any:
-    """The sequence classifier of a torch folder, in evaluation mode, whether `transformers` has its type or we do."""
-    from transformers import AutoModelForSequenceClassification
+    """The classifier of texts or tokens of a torch folder, in evaluation mode, whether `transformers` has its type or
+    we do."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     from tasks.linformer_model import register
 
     register()
-    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    (name,) = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or ("",)
+    kind = AutoModelForTokenClassification if name.endswith(TOKEN_CLASSIFIER) else AutoModelForSequenceClassification
+    return kind.from_pretrained(folder).eval()
+
+
+def reads_every_token(model: Any) -> bool:
+    """Whether the head of this torch model answers for each token, not for the text."""
+    return type(model).__name__.endswith(TOKEN_CLASSIFIER)
+
+
+TOKEN_CLASSIFIER = "ForTokenClassification"  # noqa: S105 - no password
+"""How `transformers` ends the name of a model that answers for each token."""
 
 
 def layer_list(model: Any) -> tuple[str, Any]:

@@ -23,7 +23,7 @@ from tasks.stats.calibration import fit_temperature
 from tasks.stats.multi_label import best_threshold
 from tasks.stats.selective import threshold_for_coverage, threshold_for_risk
 from tasks.store import Step, run_step
-from tasks.task_types import task_type
+from tasks.task_types import known_words, task_type
 from tasks.types import Artifact, Section
 
 
@@ -89,12 +89,14 @@ def _make(model: Artifact, data: Artifact, abstain: AbstainConfig | None, out: P
 
 
 def _temperature(logits_NC: Floats, truth: Any, task: Task) -> float:
-    """Of the softmax, or of all sigmoids together; a share of a scale has none, for it is no chance of anything."""
+    """Of the softmax, of all sigmoids or all words together; a share of a scale has none, for it is no chance."""
     if task == "score":
         return 1.0
     if task == "multi_label":
         flat_M = logits_NC.ravel()
         return fit_temperature(np.stack([np.zeros_like(flat_M), flat_M], axis=1), truth.ravel().astype(np.int64))
+    if task == "entities":
+        return fit_temperature(*known_words(logits_NC, truth))
     return fit_temperature(logits_NC, truth)
 
 

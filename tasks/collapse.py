@@ -2,7 +2,7 @@
 
 Chance is what answers of the same frequencies, given without looking at the text, would get right (Cohen 1960,
 Educational and Psychological Measurement 20:37), so a model that always names the largest class has collapsed however
-large that class is.
+large that class is. Of entities the words' tags are looked at so.
 
 Labels of a set, and scores, have collapsed where their logits do not go with the truth: the correlation of both, each
 output about its own mean, so that knowing only how frequent a label is counts for nothing.
@@ -20,7 +20,7 @@ from bento.errors import RetortError
 from bento.predictor import Predictor
 from tasks.data import read_labels, read_split
 from tasks.ensemble import torch_logits
-from tasks.task_types import SingleLabel, TaskType
+from tasks.task_types import Entities, SingleLabel, TaskType, known_words
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context
@@ -75,7 +75,9 @@ class _Judged:
 
 
 def _judge(logits_NC: Any, truth: Any, task: TaskType) -> _Judged:
-    if isinstance(task, SingleLabel):
+    if isinstance(task, Entities):
+        logits_NC, truth = known_words(logits_NC, truth)
+    if isinstance(task, SingleLabel | Entities):
         predicted_N = logits_NC.argmax(axis=1)
         return _Judged(at_chance(predicted_N, truth), kappa(predicted_N, truth))
     r, p = correlation(logits_NC, truth)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from tasks.architecture import Part, layer_list, load_classifier, part
+from tasks.architecture import Part, layer_list, load_classifier, part, reads_every_token
 from tasks.data import read_labels, read_split
 from tasks.task_types import UNLABELLED, TaskType
 from tasks.training import Batch, Epoch, RecipeConfig, Rows, fit, forward, tokenize
@@ -75,11 +75,11 @@ def distil_into(
     data = context.data.path
     labels, validation, task = read_labels(data), read_split(data, "validation"), context.task
     knowledge = _Knowledge(student, tokenizer, settings, context, layers, task)
-    truth = {"label": task.targets(validation, labels)}
+    truth, words = {"label": task.targets(validation, labels)}, reads_every_token(student)
     return fit(
         student,
-        _training_rows(tokenizer, settings, context, task),
-        tokenize(tokenizer, validation.texts, max_tokens=context.max_tokens, targets=truth),
+        _training_rows(tokenizer, settings, context, task, words=words),
+        tokenize(tokenizer, validation.texts, max_tokens=context.max_tokens, targets=truth, words=words),
         task=task,
         recipe=settings.recipe(context.seed),
         pad_id=tokenizer.pad_token_id,
@@ -136,7 +136,7 @@ def _relations(states_BTH: Any, mask_BT: Any, num_heads: int) -> Any:
     return scores_BRTT.masked_fill(~mask_BT.bool()[:, None, None, :], -1e4)
 
 
-def _training_rows(tokenizer: Any, settings: Training, context: "Context", task: TaskType) -> Rows:
+def _training_rows(tokenizer: Any, settings: Training, context: "Context", task: TaskType, *, words: bool) -> Rows:
     """The labelled rows with the teacher's logits, and the transfer text behind them."""
     data = context.data.path
     train = read_split(data, "train")
@@ -147,8 +147,10 @@ def _training_rows(tokenizer: Any, settings: Training, context: "Context", task:
         more, more_NC = read_transfer(settings.transfer, context)
         texts += more
         truth = np.concatenate([truth, np.full((len(more), *truth.shape[1:]), UNLABELLED, dtype=truth.dtype)])
-        teacher_NC = np.concatenate([teacher_NC, more_NC])
-    return tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets={"label": truth, "teacher": teacher_NC})
+        width = min(teacher_NC.shape[1], more_NC.shape[1])
+        teacher_NC = np.concatenate([teacher_NC[:, :width], more_NC[:, :width]])
+    targets = {"label": truth, "teacher": teacher_NC}
+    return tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets=targets, words=words)
 
 
 def _teacher_ids(tokenizer: Any, teacher: Path) -> Any:

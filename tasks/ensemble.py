@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.architecture import load_classifier
+from tasks.architecture import load_classifier, reads_every_token
 from tasks.task_types import TaskType
 from tasks.training import predict_logits, tokenize
 
@@ -24,5 +24,6 @@ def torch_logits(folder: Path, texts: Sequence[Any], max_tokens: int) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = tokenize(tokenizer, texts, max_tokens=max_tokens)
-    return predict_logits(load_classifier(folder), rows, pad_id=tokenizer.pad_token_id)
+    model = load_classifier(folder)
+    rows = tokenize(tokenizer, texts, max_tokens=max_tokens, words=reads_every_token(model))
+    return predict_logits(model, rows, pad_id=tokenizer.pad_token_id)

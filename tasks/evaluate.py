@@ -16,19 +16,31 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bento.entities import entity_types
 from bento.errors import UserError
 from bento.manifest import Manifest, folder_size_bytes
 from bento.predictor import Predictor
 from bento.task_types import Target, sigmoid, softmax
 from tasks.architecture import load_classifier
 from tasks.data import read_labels, read_split, read_target
+from tasks.data.truths import write_entities
 from tasks.floor import fit_task_floor
 from tasks.metrics import metric_intervals
 from tasks.stats.multi_label import best_threshold
 from tasks.store import Step, run_step
 from tasks.task_types import SingleLabel, task_type
 from tasks.training import model_inputs
-from tasks.types import SPLITS, AnyPredictions, Artifact, Interval, Predictions, Scores, SigmoidPredictions, Split
+from tasks.types import (
+    SPLITS,
+    AnyPredictions,
+    Artifact,
+    EntityPredictions,
+    Interval,
+    Predictions,
+    Scores,
+    SigmoidPredictions,
+    Split,
+)
 
 Answer = Callable[[Sequence[Any]], Any]
 
@@ -101,6 +113,8 @@ def predict_task(
             f"{predictor.manifest.name}: expected a {target.task} model, as the data is, got {own.task}; "
             "give the build another name, so that it has no champion of another task"
         )
+    if target.task == "entities":
+        return _predict_entities(predictor, split, labels, batch_size)
     if target.task == "single_label":
         return predict(predictor, split, labels, batch_size=batch_size)
     probabilities_NC = _in_order(predictor, split, labels, batch_size)
@@ -112,6 +126,24 @@ def predict_task(
         probabilities_NC=probabilities_NC,
         truth_NC=task_type(target).targets(split, labels),
         threshold=predictor.manifest.threshold,
+        latency_ms_N=np.empty(0),
+    )
+
+
+def _predict_entities(
+    predictor: Predictor, split: Split, labels: tuple[str, ...], batch_size: int
+) -> EntityPredictions:
+    """Those of types that the data does not have are dropped."""
+    types = entity_types(labels)
+    found = predictor.answers(split.texts, predictor.predict(split.texts, batch_size=batch_size))["entities"]
+    return EntityPredictions(
+        ids=split.ids,
+        types=tuple(types),
+        answers=tuple(
+            write_entities([(one["start"], one["end"], one["label"]) for one in row if one["label"] in types])
+            for row in found
+        ),
+        truth=split.labels,
         latency_ms_N=np.empty(0),
     )
 
@@ -171,6 +203,9 @@ def read_predictions(folder: Path, name: str) -> AnyPredictions:
     with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
         values: dict[str, Any] = dict(stored)
     values["ids"] = tuple(values["ids"].tolist())
+    if "answers" in values:
+        texts = {name: tuple(values[name].tolist()) for name in ("types", "answers", "truth")}
+        return EntityPredictions(**(values | texts))
     if "task" not in values:
         return Predictions(**values)
     return SigmoidPredictions(**(values | {name: values[name].item() for name in ("task", "threshold")}))
@@ -179,7 +214,7 @@ def read_predictions(folder: Path, name: str) -> AnyPredictions:
 def read_class_predictions(folder: Path, name: str) -> Predictions:
     """What `write_predictions` stored of a single_label model. Raises: UserError for another task."""
     found = read_predictions(folder, name)
-    if isinstance(found, SigmoidPredictions):
+    if not isinstance(found, Predictions):
         raise UserError(f"expected the answers of a single_label model, got {found.task}; this works for classes only")
     return found
 

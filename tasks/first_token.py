@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.architecture import layer_list
+from tasks.architecture import layer_list, reads_every_token
 
 TOKENWISE = frozenset({
     "Add", "BiasGelu", "Div", "Erf", "FastGelu", "Gelu", "LayerNormalization", "MatMul", "Mul", "Relu", "Sigmoid",
@@ -31,9 +31,9 @@ FIRST_TOKEN_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "elect
 def first_token_only(model: Any) -> Iterator[None]:
     """Within, the last layer of a torch classifier computes no more than its head reads, with the same answers.
 
-    Other families are left as they are.
+    Other families, and classifiers of tokens, are left as they are.
     """
-    if model.config.model_type not in FIRST_TOKEN_MODEL_TYPES:
+    if model.config.model_type not in FIRST_TOKEN_MODEL_TYPES or reads_every_token(model):
         yield
         return
     _, stack = layer_list(model)

@@ -5,16 +5,19 @@ Shapes: N rows, C classes.
 
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bento.entities import OUTSIDE, Entity, entity_types, group_tags, tags_of, words_of
 from bento.task_types import Target, Task
+from tasks.data.truths import read_entities, write_entities
 from tasks.stats.multi_label import best_threshold
 from tasks.task_types import task_type
-from tasks.types import AnyPredictions, Predictions, SigmoidPredictions, Split
+from tasks.types import AnyPredictions, EntityPredictions, Predictions, SigmoidPredictions, Split
 
 NUM_LATENCY_ROWS = 200
 WORD_OR_SIGN = r"\w+|[^\w\s]"
@@ -52,10 +55,13 @@ def fit_task_floor(
     """The floor of any task: its predictions, and the bytes of the fitted model.
 
     Label sets: a logistic regression a label, its threshold from the validation rows. Scores: a ridge regression; of a
-    pair, the cosine of the two texts' vectors, which learns no more than the words' weights.
+    pair, the cosine of the two texts' vectors, which learns no more than the words' weights. Entities: each word's
+    most frequent tag.
     """
     if target.task == "single_label":
         return fit_floor(train, test, labels)
+    if target.task == "entities":
+        return fit_tag_floor(train, test, labels)
     task = task_type(target)
     model: _Floor = _SetFloor() if target.task == "multi_label" else _ScoreFloor()
     model.fit(train, task.targets(train, labels))
@@ -73,8 +79,38 @@ def fit_task_floor(
     return predictions, len(pickle.dumps(model))
 
 
+def fit_tag_floor(train: Split, test: Split, labels: tuple[str, ...]) -> tuple[EntityPredictions, int]:
+    """Each word with the tag that it has most often in training, capitals told apart; outside where it is new."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for text, truth in zip(train.texts, train.labels, strict=True):
+        words = words_of(text)
+        for (start, end), tag in zip(words, tags_of(words, read_entities(truth)), strict=True):
+            counts[text[start:end]][tag] += 1
+    usual = {word: found.most_common(1)[0][0] for word, found in counts.items()}
+
+    def answer(texts: Sequence[str]) -> list[str]:
+        return [write_entities(_usual_entities(text, usual)) for text in texts]
+
+    predictions = EntityPredictions(
+        ids=test.ids,
+        types=tuple(entity_types(labels)),
+        answers=tuple(answer(test.texts)),
+        truth=test.labels,
+        latency_ms_N=_latency_ms(answer, test.texts[:NUM_LATENCY_ROWS]),
+    )
+    return predictions, len(pickle.dumps(usual))
+
+
+def _usual_entities(text: str, usual: Mapping[str, str]) -> list[Entity]:
+    words = words_of(text)
+    groups = group_tags([usual.get(text[start:end], OUTSIDE) for start, end in words])
+    return [(words[found.words[0]][0], words[found.words[-1]][1], found.type) for found in groups]
+
+
 def floor_words(task: Task, *, pairs: bool) -> str:
     """What the floor is, for a reader."""
+    if task == "entities":
+        return "each word's most frequent tag"
     if task == "score":
         return "the cosine of both texts' TF-IDF vectors" if pairs else "TF-IDF with ridge regression"
     return "TF-IDF with logistic regression" + (" a label" if task == "multi_label" else "")

@@ -5,6 +5,7 @@
 | single_label | accuracy, macro_f1 |
 | multi_label | micro_f1, macro_f1 |
 | score | spearman, pearson |
+| entities | entity_f1 (span and type exact), macro_f1 (mean over the types) |
 
 Shapes: N rows, C classes.
 """
@@ -13,20 +14,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bento.task_types import Task
+from tasks.data.truths import read_entities
 from tasks.stats import multi_label, scores
 from tasks.stats.bootstrap import accuracy_interval, macro_f1_interval
-from tasks.types import AnyPredictions, Interval, Predictions, SigmoidPredictions
+from tasks.stats.entities import entity_terms
+from tasks.stats.sums import SumStatistic, sums_interval
+from tasks.types import AnyPredictions, EntityPredictions, Interval, Predictions, SigmoidPredictions
 
 METRICS: dict[Task, tuple[str, str]] = {
     "single_label": ("accuracy", "macro_f1"),
     "multi_label": ("micro_f1", "macro_f1"),
     "score": ("spearman", "pearson"),
+    "entities": ("entity_f1", "macro_f1"),
 }
 TITLES = {
     "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1", "spearman": "Spearman",
-    "pearson": "Pearson",
+    "pearson": "Pearson", "entity_f1": "entity F1",
 }  # fmt: skip
 
 CORRELATIONS = frozenset({"spearman", "pearson"})
@@ -47,6 +53,10 @@ _SET_DIFFERENCES: dict[str, Difference] = {
     "micro_f1": multi_label.micro_f1_difference,
     "macro_f1": multi_label.macro_f1_sets_difference,
 }
+_ENTITY_STATISTICS: dict[str, SumStatistic] = {
+    "entity_f1": multi_label.micro_statistic,
+    "macro_f1": multi_label.macro_statistic,
+}
 _SCORE_INTERVALS: dict[str, Difference] = {"spearman": scores.spearman_interval, "pearson": scores.pearson_interval}
 _SCORE_DIFFERENCES: dict[str, Difference] = {
     "spearman": scores.spearman_difference,
@@ -65,6 +75,9 @@ def metric_intervals(
             "accuracy": accuracy_interval(predictions.labels_N, predicted_N, **options),
             "macro_f1": macro_f1_interval(predictions.labels_N, predicted_N, **options),
         }
+    if isinstance(predictions, EntityPredictions):
+        terms_NK = terms_of(predictions)
+        return {name: sums_interval(terms_NK, statistic, **options) for name, statistic in _ENTITY_STATISTICS.items()}
     if predictions.task == "multi_label":
         return {
             name: interval(predictions.chosen_NC, predictions.truth_NC, **options)
@@ -74,16 +87,27 @@ def metric_intervals(
     return {name: interval(given_N, truth_N, **options) for name, interval in _SCORE_INTERVALS.items()}
 
 
+def terms_of(predictions: EntityPredictions) -> NDArray[np.float64]:
+    """terms_N2C of `tasks.stats.entities.entity_terms`."""
+    answers, truth = ([read_entities(row) for row in rows] for rows in (predictions.answers, predictions.truth))
+    return entity_terms(answers, truth, predictions.types)
+
+
 def metric_difference(
     name: str,
-    candidate: SigmoidPredictions,
-    reference: SigmoidPredictions,
+    candidate: SigmoidPredictions | EntityPredictions,
+    reference: SigmoidPredictions | EntityPredictions,
     *,
     rng: np.random.Generator,
     confidence: float,
 ) -> Interval:
     """A metric of the candidate less that of the reference, with its paired interval."""
     options: dict[str, Any] = {"rng": rng, "confidence": confidence}
+    if isinstance(candidate, EntityPredictions) and isinstance(reference, EntityPredictions):
+        terms_NK = np.hstack([terms_of(candidate), terms_of(reference)])
+        return sums_interval(terms_NK, multi_label.difference(_ENTITY_STATISTICS[name]), **options)
+    if isinstance(candidate, EntityPredictions) or isinstance(reference, EntityPredictions):
+        raise ValueError(f"expected answers of one task, got {candidate.task} and {reference.task}")
     if candidate.task == "multi_label":
         return _SET_DIFFERENCES[name](candidate.chosen_NC, reference.chosen_NC, candidate.truth_NC, **options)
     given = (each[:, 0] for each in (candidate.probabilities_NC, reference.probabilities_NC, candidate.truth_NC))

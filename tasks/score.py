@@ -10,7 +10,12 @@ from bento.errors import DataError
 from bento.predictor import Predictor
 
 CHUNK_ROWS = 10_000
-COLUMN_NAMES = {"label": "predicted_label", "labels": "predicted_labels", "score": "predicted_score"}
+COLUMN_NAMES = {
+    "label": "predicted_label",
+    "labels": "predicted_labels",
+    "score": "predicted_score",
+    "entities": "predicted_entities",
+}
 """Of answers whose names a labelled file may have already."""
 READERS = {".csv": ",", ".tsv": "\t"}
 
@@ -19,7 +24,7 @@ def score_file(model: Path, source: Path, out: Path, *, text: str, text_pair: st
     """Write `source` with the answers added as columns to `out`; the number of rows.
 
     Those are `predicted_label`, `probability` and `abstained`; of label sets `predicted_labels` and
-    `label_probabilities`, as JSON lists; of scores `predicted_score`.
+    `label_probabilities`, as JSON lists; of scores `predicted_score`; of entities `predicted_entities`, a JSON list.
 
     The output appears only when it is whole. Raises: DataError.
     """
@@ -83,7 +88,7 @@ def _score(predictor: Predictor, frame: Any, text: str, text_pair: str | None, s
         raise DataError(f"{source}: {predictor.manifest.name} reads {what}")
     first = frame[text].astype(str).tolist()
     texts = list(zip(first, frame[text_pair].astype(str), strict=True)) if text_pair else first
-    answers = predictor.answers(predictor.predict(texts))
+    answers = predictor.answers(texts, predictor.predict(texts))
     return frame.assign(**{COLUMN_NAMES.get(name, name): _written(values) for name, values in answers.items()})
 
 

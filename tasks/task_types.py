@@ -1,9 +1,9 @@
 """What the tasks differ in while a model is made: targets, losses, and how good logits are.
 
 The classes of a single label compete in one softmax; the labels of a set, and the share of a score, are sigmoids of
-their own. Everything else, from the tokens to the ONNX graph, is the same.
+their own; the tags of a word compete like classes. Everything else, from the tokens to the ONNX graph, is the same.
 
-Shapes: N rows, B batch, C classes.
+Shapes: N rows, B batch, C classes; of entities WK, words and tags, in C's place, M known words of all rows.
 """
 
 import json
@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bento.entities import OUTSIDE, group_tags, tags_of, words_of
 from bento.task_types import Target, Task, sigmoid, softmax
+from tasks.data.truths import read_entities
 from tasks.stats.multi_label import best_threshold, micro_f1
 from tasks.stats.scores import spearman
 from tasks.types import Split
@@ -27,8 +29,10 @@ SMALLEST = 1e-12
 class TaskType(Protocol):
     """One task: how its truth is learnt and judged."""
 
-    problem_type: str
-    """What `transformers` calls the head."""
+    @property
+    def problem_type(self) -> str | None:
+        """What `transformers` calls the head of a text; None for one of tokens."""
+
     quality_name: str
     """What `quality` is."""
 
@@ -47,7 +51,7 @@ class TaskType(Protocol):
     def quality(self, logits_NC: NDArray[Any], truth: NDArray[Any]) -> float:
         """How good the answers are, 1 at best: what early stopping and budgets go by."""
 
-    def prior_logits(self, truth: NDArray[Any]) -> Any:
+    def prior_logits(self, truth: NDArray[Any], num_outputs: int) -> Any:
         """logits_C that a new head starts from; None where it starts at zero."""
 
     def mean_logits(self, found: list[NDArray[Any]]) -> Any:
@@ -89,7 +93,7 @@ class SingleLabel:
         """Accuracy."""
         return float((logits_NC.argmax(axis=1) == truth).mean())
 
-    def prior_logits(self, truth: NDArray[Any]) -> Any:
+    def prior_logits(self, truth: NDArray[Any], num_outputs: int) -> Any:
         """None: a softmax of zeros is a start as good as any."""
         return None
 
@@ -126,7 +130,7 @@ class _Sigmoids:
         kl_NC = p_NC * np.log(p_NC / q_NC) + (1 - p_NC) * np.log((1 - p_NC) / (1 - q_NC))
         return float(kl_NC.sum(axis=1).mean())
 
-    def prior_logits(self, truth: NDArray[Any]) -> Any:
+    def prior_logits(self, truth: NDArray[Any], num_outputs: int) -> Any:
         """The log-odds of each output's mean truth.
 
         From zero, the way to rare labels is so far that the encoder learns to say it for all texts alike (the prior
@@ -180,9 +184,88 @@ class Score(_Sigmoids):
         return spearman(logits_NC[:, 0], truth[:, 0])
 
 
+class Entities:
+    """A tag for every word; the words' answers are those of `SingleLabel`."""
+
+    problem_type = None
+    quality_name = "entity_f1"
+
+    def __init__(self) -> None:
+        self.of_word = SingleLabel()
+
+    def targets(self, split: Split, labels: tuple[str, ...]) -> NDArray[np.int64]:
+        """Tag indices_NW, UNLABELLED behind a text's last word."""
+        index = {tag: at for at, tag in enumerate(labels)}
+        words = [words_of(text) for text in split.texts]
+        found_NW = np.full((len(split), max(map(len, words), default=0)), UNLABELLED, dtype=np.int64)
+        for row, (spans, truth) in enumerate(zip(words, split.labels, strict=True)):
+            found_NW[row, : len(spans)] = [index[tag] for tag in tags_of(spans, read_entities(truth))]
+        return found_NW
+
+    def loss(self, logits_BC: Any, truth: Any) -> Any:
+        """Cross entropy of the words that have a tag and a token."""
+        return self.of_word.loss(*known_words(logits_BC, truth))
+
+    def soft_loss(self, logits_BC: Any, teacher_BC: Any, temperature: float) -> Any:
+        """KL(teacher || student) of the words' softmaxes."""
+        logits_MK, teacher_MK = _both_known(logits_BC, teacher_BC)
+        return self.of_word.soft_loss(logits_MK, teacher_MK, temperature)
+
+    def divergence(self, reference_NC: NDArray[Any], logits_NC: NDArray[Any]) -> float:
+        """Of the words' softmaxes."""
+        return self.of_word.divergence(*_both_known(reference_NC, logits_NC))
+
+    def quality(self, logits_NC: NDArray[Any], truth: NDArray[Any]) -> float:
+        """F1 of the runs of words that both name, of the same type."""
+        best_NW, known_NW = logits_NC.argmax(axis=-1), np.isfinite(logits_NC).all(axis=-1)
+        found = [_runs(tags_W) for tags_W in np.where(known_NW, best_NW, UNLABELLED)]
+        true = [_runs(tags_W) for tags_W in truth]
+        hits = sum(len(mine & its) for mine, its in zip(found, true, strict=True))
+        return 2 * hits / max(1, sum(map(len, found)) + sum(map(len, true)))
+
+    def prior_logits(self, truth: NDArray[Any], num_outputs: int) -> Any:
+        """The logarithm of each tag's share of the words, nearly all of which are outside."""
+        counts_K = np.bincount(truth[truth != UNLABELLED], minlength=num_outputs)
+        return np.log(counts_K.clip(1) / counts_K.sum())
+
+    def mean_logits(self, found: list[NDArray[Any]]) -> Any:
+        """The logarithm of the mean softmax of each word."""
+        return self.of_word.mean_logits(found)
+
+
+def known_words(logits_NWK: Any, truth_NW: Any) -> tuple[Any, Any]:
+    """logits_MK and truth_M of the words that have a tag and, not being cut off, an answer; of numpy or torch."""
+    width = min(logits_NWK.shape[1], truth_NW.shape[1])
+    logits_NWK, truth_NW = logits_NWK[:, :width], truth_NW[:, :width]
+    known_NW = (truth_NW != UNLABELLED) & _answered(logits_NWK)
+    return logits_NWK[known_NW], truth_NW[known_NW]
+
+
+def _both_known(first_NWK: Any, second_NWK: Any) -> tuple[Any, Any]:
+    """The logits_MK of the words that both answer."""
+    width = min(first_NWK.shape[1], second_NWK.shape[1])
+    first_NWK, second_NWK = first_NWK[:, :width], second_NWK[:, :width]
+    known_NW = _answered(first_NWK) & _answered(second_NWK)
+    return first_NWK[known_NW], second_NWK[known_NW]
+
+
+def _answered(logits_NWK: Any) -> Any:
+    return logits_NWK[..., 0] == logits_NWK[..., 0]  # NaN stands for what was cut off
+
+
+def _runs(tags_W: NDArray[Any]) -> set[tuple[str, int, int]]:
+    """Type, first and last word of the entities of these indices of `bento.entities.entity_tags`."""
+    names = [
+        None if at == UNLABELLED else OUTSIDE if at == 0 else f"{'IB'[at % 2]}-{(at - 1) // 2}"
+        for at in tags_W.tolist()
+    ]
+    return {(found.type, found.words[0], found.words[-1]) for found in group_tags(names)}
+
+
 def task_type(target: Target) -> TaskType:
     """The type of this target's task."""
     types: dict[Task, TaskType] = {
         "single_label": SingleLabel(), "multi_label": MultiLabel(), "score": Score(target),
+        "entities": Entities(),
     }  # fmt: skip
     return types[target.task]

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from bento.errors import RetortError, UserError
-from tasks.architecture import Architecture, read_architecture
+from tasks.architecture import Architecture, read_architecture, reads_every_token
 from tasks.data import read_labels, read_split, read_target
 from tasks.ensemble import ensemble_logits
 from tasks.positions import extend_positions
@@ -140,15 +140,19 @@ def base_architecture(config: TeacherConfig) -> Architecture:
 
 
 def load_base(
-    config: TeacherConfig, labels: tuple[str, ...], problem_type: str = SingleLabel.problem_type
+    config: TeacherConfig, labels: tuple[str, ...], problem_type: str | None = SingleLabel.problem_type
 ) -> tuple[Any, Any, str]:
-    """Model with a fresh head for `labels`, its tokenizer, and where they came from. Raises: UserError."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    """Model with a fresh head for `labels`, its tokenizer, and where they came from. Raises: UserError.
+
+    The head is one of texts where there is a problem type, and otherwise one of tokens.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
     source = find_model(config.model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        kind = AutoModelForSequenceClassification if problem_type else AutoModelForTokenClassification
+        model = kind.from_pretrained(
             source,
             revision=config.revision,
             num_labels=len(labels),
@@ -186,10 +190,11 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
 
     def rows(split: Split) -> Rows:
         targets = {"label": task.targets(split, labels)}
-        return tokenize(tokenizer, split.texts, max_tokens=config.max_tokens, targets=targets)
+        words = reads_every_token(model)
+        return tokenize(tokenizer, split.texts, max_tokens=config.max_tokens, targets=targets, words=words)
 
     known = rows(train)
-    _start_at_prior(model, task.prior_logits(known.targets["label"]))
+    _start_at_prior(model, task.prior_logits(known.targets["label"], len(labels)))
     history = fit(
         model,
         known,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from bento.entities import first_tokens, words_of
 from tasks.first_token import first_token_only
 from tasks.task_types import TaskType
 from tasks.types import Section
@@ -94,13 +95,29 @@ class Rows:
         return len(self.token_ids)
 
 
-def tokenize(tokenizer: Any, texts: Sequence[Any], *, max_tokens: int, targets: dict[str, Any] | None = None) -> Rows:
-    """Encode texts, or pairs of them, once, unpadded; padding is by batch."""
+def tokenize(
+    tokenizer: Any,
+    texts: Sequence[Any],
+    *,
+    max_tokens: int,
+    targets: dict[str, Any] | None = None,
+    words: bool = False,
+) -> Rows:
+    """Encode texts, or pairs of them, once, unpadded; padding is by batch.
+
+    With `words` there is one target more, `words`: firsts_NW, the token at which each word is answered, -1 for none.
+    """
     pairs = bool(texts) and not isinstance(texts[0], str)
     first = [text[0] for text in texts] if pairs else list(texts)
     second = [text[1] for text in texts] if pairs else None
     encoded = tokenizer(first, second, truncation=True, max_length=max_tokens)
-    return Rows(token_ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids"), targets=targets or {})
+    targets = dict(targets or {})
+    if words:
+        found = [first_tokens(one, words_of(text)) for one, text in zip(encoded.encodings, texts, strict=True)]
+        targets["words"] = np.full((len(texts), max_tokens), -1, dtype=np.int64)
+        for row, firsts in enumerate(found):
+            targets["words"][row, : len(firsts)] = firsts[:max_tokens]
+    return Rows(token_ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids"), targets=targets)
 
 
 def length_grouped(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
@@ -135,9 +152,13 @@ def collate(rows: Rows, indices: Sequence[int], pad_id: int) -> Batch:
 
 
 def forward(model: Any, batch: Batch) -> "torch.Tensor":
-    """logits_BC of a sequence classification model."""
+    """logits_BC of a classifier of texts; logits_BWK of one of tokens, read at the words, NaN where there is none."""
     logits_BC: torch.Tensor = model(**model_inputs(model, batch)).logits
-    return logits_BC
+    if "words" not in batch:
+        return logits_BC
+    firsts_BW1 = batch["words"][..., None]
+    logits_BWK = logits_BC.gather(1, firsts_BW1.clamp(min=0).expand(-1, -1, logits_BC.shape[-1]))
+    return logits_BWK.masked_fill(firsts_BW1 < 0, float("nan"))
 
 
 def model_inputs(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +181,7 @@ def predict_logits(model: Any, rows: Rows, *, pad_id: int, batch_size: int = 64)
             indices = order[start : start + batch_size]
             batch = {name: value.to(accelerator.device) for name, value in collate(rows, indices, pad_id).items()}
             found.append((indices, forward(model, batch).float().cpu().numpy()))
-    logits_NC = np.empty((len(rows), found[0][1].shape[1]), dtype=np.float32)
+    logits_NC = np.empty((len(rows), *found[0][1].shape[1:]), dtype=np.float32)
     for indices, part in found:
         logits_NC[indices] = part
     return logits_NC

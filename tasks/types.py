@@ -5,7 +5,7 @@ Shapes: N rows, C classes.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +62,19 @@ class Predictions:
     latency_ms_N: NDArray[np.float64]
     """One sentence at a time, for a sample of the rows; may be empty."""
 
+    task: ClassVar[Literal["single_label"]] = "single_label"
+
     @property
     def correct_N(self) -> NDArray[np.bool_]:
         """Whether the most probable class is the true one."""
         correct: NDArray[np.bool_] = self.probabilities_NC.argmax(axis=1) == self.labels_N
         return correct
+
+    @property
+    def missing_N(self) -> NDArray[np.bool_]:
+        """Rows whose probabilities are not all numbers."""
+        missing_N: NDArray[np.bool_] = np.any(~np.isfinite(self.probabilities_NC), axis=1)
+        return missing_N
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +93,46 @@ class SigmoidPredictions:
     """One input at a time, for a sample of the rows; may be empty."""
 
     @property
+    def missing_N(self) -> NDArray[np.bool_]:
+        """Rows whose probabilities are not all numbers."""
+        missing_N: NDArray[np.bool_] = np.any(~np.isfinite(self.probabilities_NC), axis=1)
+        return missing_N
+
+    @property
+    def truth(self) -> NDArray[np.float32]:
+        """What each row has, by whatever name."""
+        return self.truth_NC
+
+    @property
     def chosen_NC(self) -> NDArray[np.bool_]:
         """The labels that are answered."""
         chosen: NDArray[np.bool_] = self.probabilities_NC >= self.threshold
         return chosen
 
 
-AnyPredictions = Predictions | SigmoidPredictions
+@dataclass(frozen=True, kw_only=True)
+class EntityPredictions:
+    """A model's entities on one split."""
+
+    ids: tuple[str, ...]
+    types: tuple[str, ...]
+    """What entities can be, sorted."""
+    answers: tuple[str, ...]
+    """Of each row the entities that were found, as `tasks.data.truths.write_entities` writes them."""
+    truth: tuple[str, ...]
+    """Those that are there."""
+    latency_ms_N: NDArray[np.float64]
+    """One input at a time, for a sample of the rows; may be empty."""
+
+    task: ClassVar[Literal["entities"]] = "entities"
+
+    @property
+    def missing_N(self) -> NDArray[np.bool_]:
+        """Rows without an answer: none, since finding nothing is an answer."""
+        return np.zeros(len(self.ids), dtype=np.bool_)
+
+
+AnyPredictions = Predictions | SigmoidPredictions | EntityPredictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +149,7 @@ class Scores:
     """What is measured of one model on the test split."""
 
     metrics: dict[str, Interval]
-    """Accuracy and macro_f1; of label sets micro_f1 and macro_f1; of a score spearman and pearson. The first is the
-    one by which the task is judged."""
+    """Those of `tasks.metrics.METRICS`; the first is the one by which the task is judged."""
     num_rows: int
     size_bytes: int
     latency_ms_p50: float

@@ -34,8 +34,8 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_graph(num_labels: int, seed: int) -> onnx.ModelProto:
-    """ids_BT, mask_BT -> logits_BC with random weights drawn from `seed`."""
+def tiny_graph(num_labels: int, seed: int, *, of_tokens: bool = False) -> onnx.ModelProto:
+    """ids_BT, mask_BT -> logits_BC, or logits_BTC of each token, with random weights drawn from `seed`."""
     rng = np.random.default_rng(seed)
     weights = {
         "embeddings": rng.normal(size=(len(SPECIAL) + len(WORDS), WIDTH)),
@@ -54,11 +54,14 @@ def tiny_graph(num_labels: int, seed: int) -> onnx.ModelProto:
         helper.make_node("Div", ["sum_BW", "num_tokens_B1"], ["mean_BW"]),
         helper.make_node("MatMul", ["mean_BW", "classifier"], ["logits"]),
     ]
+    if of_tokens:
+        nodes = [*nodes[:4], helper.make_node("MatMul", ["kept_BTW", "classifier"], ["logits"])]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "time"])
         for name in ("input_ids", "attention_mask")
     ]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", num_labels])]
+    shape = ["batch", "time", num_labels] if of_tokens else ["batch", num_labels]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
@@ -75,7 +78,8 @@ def write_tiny_model(
 ) -> Path:
     """Write a complete model folder (tokenizer, config, ONNX graph, manifest) to `folder` and return it."""
     (folder / ONNX_FILE).parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(tiny_graph(len(labels), seed), folder / ONNX_FILE)
+    of_tokens = target is not None and target.task == "entities"
+    onnx.save(tiny_graph(len(labels), seed, of_tokens=of_tokens), folder / ONNX_FILE)
     tiny_tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": max_tokens})

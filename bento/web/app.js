@@ -82,8 +82,10 @@ async function classify(event) {
   showAnswer();
 }
 
-// A class, a set of them, or a score.
+// A class, a set of them, a score, or entities.
 function verdict(prediction) {
+  if ("entities" in prediction)
+    return prediction.entities.map((e) => `${e.text} (${e.label})`).join(", ") || "no entity";
   if ("score" in prediction) return prediction.score.toFixed(2);
   return "labels" in prediction ? prediction.labels.join(", ") || "no label" : prediction.label;
 }

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from bento.entities import entity_tags, entity_types
 from bento.errors import DataError
 from bento.task_types import Target
 from tasks.data.files import read_table
@@ -44,10 +45,11 @@ def prepare(config: DataConfig, out: Path, *, extra: Path | None = None) -> None
 
 
 def _labels(rows: Sequence[Row], config: DataConfig) -> list[str]:
-    """The classes, sorted; of a score its column, which names the model's one output."""
+    """The classes, sorted; of a score its column, which names the model's one output; of entities the tags."""
     if config.task == "score":
         return [config.label]
-    return sorted({name for row in rows if row.split == "train" for name in row.names})
+    names = sorted({name for row in rows if row.split == "train" for name in row.names})
+    return entity_tags(names) if config.task == "entities" else names
 
 
 def _target(rows: Sequence[Row], config: DataConfig) -> Target:
@@ -112,7 +114,8 @@ def _read_feedback(extra: Path, config: DataConfig, findings: Findings) -> list[
 
 def _check_capped(rows: Sequence[Row], labels: Sequence[str], config: DataConfig) -> None:
     """Raises: DataError where `max_rows` left a label without training, or a split without rows."""
-    lost = {name for row in rows for name in row.names} - set(labels)
+    known = entity_types(labels) if config.task == "entities" else labels
+    lost = {name for row in rows for name in row.names} - set(known)
     if lost:
         raise DataError(f"data.max_rows {config.max_rows} leaves {len(lost)} labels without a training row; raise it")
     empty = [split for split in SPLITS if not any(row.split == split for row in rows)]
@@ -137,6 +140,7 @@ def _report(
     made: Sequence[str],
 ) -> dict[str, Any]:
     splits = {}
+    labels = entity_types(labels) if config.task == "entities" else labels
     for split in SPLITS:
         members = [row for row in rows if row.split == split]
         counts = Counter(name for row in members for name in row.names)

@@ -35,7 +35,9 @@ class DataConfig(Section):
     label: str = "label"
     """Column of the truth: a class name (whole numbers are taken as names), a list of them, or a score."""
     task: Task = "single_label"
-    """What a text has: one class of several; any number of them (multi_label); or a number on a scale (score)."""
+    """What a text has: one class of several; any number of them (multi_label); a number on a scale (score); or parts
+    with a type (entities), given as a list of words in the text column and one of their BIO tags in the label
+    column."""
     text_pair: str | None = None
     """Column of the second text, for sentence pairs."""
     revision: str | None = None
@@ -64,6 +66,8 @@ class DataConfig(Section):
         columns = [name for name in (self.text, self.label, self.text_pair) if name is not None]
         if len(set(columns)) < len(columns):
             raise ValueError(f"data: text, label and text_pair must be different columns, got {', '.join(columns)}")
+        if self.task == "entities" and self.text_pair is not None:
+            raise ValueError(f"data: entities are found in one text, got the second text_pair {self.text_pair}")
         return self
 
     @property

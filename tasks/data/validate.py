@@ -14,7 +14,7 @@ from typing import Any
 from tasks.data.files import Table
 from tasks.data.rows import Findings, Row, listed, row_id
 from tasks.data.source import DataConfig
-from tasks.data.truths import EXPECTED, class_names, read_truth, text_of
+from tasks.data.truths import EXPECTED, class_names, read_tagged, read_truth, text_of
 
 MAX_TEXT_CHARS = 100_000
 MAX_REPAIRED_SHARE = 0.05
@@ -43,12 +43,13 @@ def drop_repeated(rows: Sequence[Row], findings: Findings) -> list[Row]:
 
 
 def check_labels(rows: Sequence[Row], config: DataConfig, findings: Findings) -> list[Row]:
-    """At least two labels, all of them in training; notes names that differ only in case. Scores have to differ."""
+    """At least two labels, or one type of entities, all of them in training; notes names that differ only in case.
+    Scores have to differ."""
     if config.task == "score":
         _check_scores(rows, findings)
         return list(rows)
     known = {name for row in rows if row.split == "train" for name in row.names}
-    if len(known) < 2:
+    if len(known) < 2 and not (known and config.task == "entities"):
         only = f"only the label {next(iter(known))!r}" if known else "no row"
         findings.add("single_label", "error", f"training has {only}; a classifier needs at least two labels", count=1)
     by_folded = defaultdict(list)
@@ -132,7 +133,7 @@ def _check_types(table: Table, config: DataConfig, findings: Findings) -> bool:
     for column in config.columns:
         nested = (
             []
-            if column == config.label
+            if column == config.label or config.task == "entities"
             else [line for line, values in table.records if not _is_plain(values.get(column))]
         )
         broken = [line for line, values in table.records if _is_broken(values.get(column))]
@@ -153,8 +154,16 @@ def _check_types(table: Table, config: DataConfig, findings: Findings) -> bool:
 
 def _check_truths(table: Table, config: DataConfig, findings: Findings) -> bool:
     """Whether each value of the label column is missing or one of the task."""
-    wrong = [line for line, values in table.records if read_truth(values.get(config.label), config.task) is None]
-    if wrong:
+    wrong = [line for line, values in table.records if _text_and_truth(values, config) is None]
+    if wrong and config.task == "entities":
+        values = next(values for line, values in table.records if line == wrong[0])
+        message = (
+            f"{table.file}: columns {config.text!r} and {config.label!r} hold {_told(values.get(config.text))} and "
+            f"{_told(values.get(config.label))} in {len(wrong):,} rows such as the first below; data.task entities "
+            f"expects a list of words without spaces, and {EXPECTED['entities']}"
+        )
+        findings.add("not_a_truth", "error", message, _lines(table, wrong), count=len(wrong))
+    elif wrong:
         value = next(values[config.label] for line, values in table.records if line == wrong[0])
         message = (
             f"{table.file}: column {config.label!r} holds {type(value).__name__} values such as {str(value)[:40]!r} in "
@@ -164,6 +173,21 @@ def _check_truths(table: Table, config: DataConfig, findings: Findings) -> bool:
             message += ". Set data.task to multi_label, or keep one label a row"
         findings.add("not_a_truth", "error", message, _lines(table, wrong), count=len(wrong))
     return not wrong
+
+
+def _text_and_truth(values: Mapping[str, Any], config: DataConfig) -> tuple[str, str] | None:
+    """Text and truth of a row, "" for what is missing; None where they are none of the task."""
+    if config.task == "entities":
+        words, tags = values.get(config.text), values.get(config.label)
+        return ("", "") if not words and not tags else read_tagged(words, tags)
+    truth = read_truth(values.get(config.label), config.task)
+    return None if truth is None else (text_of(values.get(config.text)), truth)
+
+
+def _told(value: Any) -> str:
+    """A value, for an error that may be about its length."""
+    size = f"{len(value)} " if isinstance(value, list) else ""
+    return f"{size}{type(value).__name__} values {str(value)[:60]!r}"
 
 
 def _lines(table: Table, numbers: Iterable[int]) -> list[str]:
@@ -179,9 +203,8 @@ def _is_broken(value: Any) -> bool:
 
 
 def _row(table: Table, line: int, values: Mapping[str, Any], split: str, config: DataConfig) -> Row:
-    text = text_of(values.get(config.text))
+    text, label = _text_and_truth(values, config) or ("", "")
     pair = None if config.text_pair is None else text_of(values.get(config.text_pair))
-    label = read_truth(values.get(config.label), config.task) or ""
     further = {name: _simple(value) for name, value in values.items() if name not in config.columns}
     return Row(
         id=row_id(text, pair),

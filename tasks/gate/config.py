@@ -76,6 +76,8 @@ class GateConfig(Section):
     """Of scores: the same of Spearman's correlation with the truth; a margin of 0.01 unless given."""
     pearson: MarginGate | None = None
     """Of scores: the same of Pearson's correlation."""
+    entity_f1: MarginGate | None = None
+    """Of entities: the same of the F1 of exact spans with their types; a margin of one point unless given."""
     brier: MarginGate | None = None
     """The same of the Brier loss, in [0, 2], which sees probabilities get worse where answers stay right."""
     slices: tuple[SliceGate, ...] = ()

@@ -18,7 +18,6 @@ from tasks.types import (
     Outcome,
     Predictions,
     Scores,
-    SigmoidPredictions,
     Verdict,
 )
 
@@ -54,9 +53,9 @@ def _compare(found: Evidence, reference: AnyPredictions, name: str, config: Gate
     candidate = found.predictions
     if isinstance(candidate, Predictions) and isinstance(reference, Predictions):
         return judge(candidate, reference, reference_name=name, config=config, columns=found.columns)
-    if isinstance(candidate, SigmoidPredictions) and isinstance(reference, SigmoidPredictions):
+    if not isinstance(candidate, Predictions) and not isinstance(reference, Predictions):
         return judge_metrics(candidate, reference, reference_name=name, config=config)
-    raise UserError(f"gate against the {name}: expected two models of one task, got one of classes and one of sigmoids")
+    raise UserError(f"gate against the {name}: expected two models of one task, got one of classes and one of another")
 
 
 def _judge_holdout(num_judged: int, rule: HoldoutGate) -> Verdict:

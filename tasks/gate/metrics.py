@@ -1,4 +1,4 @@
-"""The gates of label sets and scores: each metric of the task by a paired bootstrap over rows.
+"""The gates of label sets, scores and entities: each metric of the task by a paired bootstrap over rows.
 
 Rows are resampled whole, both models' answers together, so what makes a row hard for both cancels. Whether a candidate
 may pass is the same question as for accuracy: the lower end of the interval of the difference against the margin.
@@ -11,14 +11,15 @@ from bento.task_types import Task
 from tasks.gate.config import CLASS_GATES, GateConfig, MarginGate
 from tasks.gate.verdicts import at_least, difference_in_words, parity, rows_for_mean, unjudged
 from tasks.metrics import METRICS, metric_difference
-from tasks.types import SigmoidPredictions, Verdict
+from tasks.types import EntityPredictions, SigmoidPredictions, Verdict
 
 
 def check_gates(config: GateConfig, task: Task) -> None:
     """Before any compute. Raises: UserError for a gate that was asked for and that the task does not have."""
     asked = {name for name in config.model_fields_set if getattr(config, name)}
+    without = CLASS_GATES | {"parity"} if task == "entities" else CLASS_GATES
     foreign = {name for names in METRICS.values() for name in names} - set(METRICS[task])
-    wrong = sorted(asked & (foreign if task == "single_label" else foreign | CLASS_GATES))
+    wrong = sorted(asked & (foreign if task == "single_label" else foreign | without))
     if wrong:
         has = " and ".join(f"gate.{name}" for name in METRICS[task])
         raise UserError(f"gate.{wrong[0]}: a {task} model is not judged by it; its metrics are {has}")
@@ -31,9 +32,12 @@ def metric_rules(config: GateConfig, task: Task) -> dict[str, MarginGate]:
     return {name: rule or MarginGate() for name, rule in given.items() if rule is not None or name == first}
 
 
+Judged = SigmoidPredictions | EntityPredictions
+
+
 def judge_metrics(
-    candidate: SigmoidPredictions,
-    reference: SigmoidPredictions,
+    candidate: Judged,
+    reference: Judged,
     *,
     reference_name: str,
     config: GateConfig,
@@ -49,16 +53,16 @@ def judge_metrics(
         _judge_metric(name, rule, candidate, reference, reference_name, config.min_rows, rng)
         for name, rule in metric_rules(config, candidate.task).items()
     ]
-    if config.parity is not None:
-        verdicts.append(parity(candidate, reference, reference_name, config.parity))
+    if isinstance(candidate, SigmoidPredictions) and isinstance(reference, SigmoidPredictions):
+        verdicts += [parity(candidate, reference, reference_name, config.parity)] if config.parity is not None else []
     return verdicts
 
 
 def _judge_metric(
     name: str,
     rule: MarginGate,
-    candidate: SigmoidPredictions,
-    reference: SigmoidPredictions,
+    candidate: Judged,
+    reference: Judged,
     reference_name: str,
     min_rows: int,
     rng: np.random.Generator,
@@ -74,8 +78,8 @@ def _judge_metric(
     return at_least(gate, found, -rule.margin, n=n, wanted=wanted, words=words)
 
 
-def _check_paired(candidate: SigmoidPredictions, reference: SigmoidPredictions, reference_name: str) -> None:
-    same = candidate.ids == reference.ids and np.array_equal(candidate.truth_NC, reference.truth_NC)
+def _check_paired(candidate: Judged, reference: Judged, reference_name: str) -> None:
+    same = candidate.ids == reference.ids and np.array_equal(candidate.truth, reference.truth)
     if not (same and candidate.task == reference.task):
         raise UserError(
             f"gate against the {reference_name}: expected both models' answers on the same rows in the same order and "

@@ -9,9 +9,10 @@ from scipy.special import ndtri
 
 from bento.errors import UserError
 from tasks.metrics import CORRELATIONS, TITLES
-from tasks.types import AnyPredictions, Interval, Outcome, Predictions, Verdict
+from tasks.types import AnyPredictions, Interval, Outcome, Predictions, SigmoidPredictions, Verdict
 
 Bools = NDArray[np.bool_]
+WithProbabilities = Predictions | SigmoidPredictions
 
 NAN = float("nan")
 SUM_TOLERANCE = 1e-3
@@ -46,7 +47,7 @@ def unjudged(gate: str, limit: float, min_rows: int, *answers: AnyPredictions) -
     n = len(answers[0].ids)
     missing_N = np.zeros(n, dtype=bool)
     for each in answers:
-        missing_N |= ~np.isfinite(each.probabilities_NC).all(axis=1)
+        missing_N |= each.missing_N
     num_missing = int(missing_N.sum())
     if n == 0 or num_missing:
         reason = f"{num_missing:,} of {n:,} rows have no finite probability; a missing metric fails"
@@ -174,7 +175,7 @@ def measured(gate: str, observed: float, limit: float, tell: Callable[[float], s
     return Verdict(gate=gate, outcome=outcome, observed=observed, limit=limit, n=n, reason=reason)
 
 
-def parity(candidate: AnyPredictions, reference: AnyPredictions, reference_name: str, limit: float) -> Verdict:
+def parity(candidate: WithProbabilities, reference: WithProbabilities, reference_name: str, limit: float) -> Verdict:
     """The largest difference of a probability on any row; a missing one is a fail."""
     difference_NC = np.abs(candidate.probabilities_NC - reference.probabilities_NC)
     largest = float(difference_NC.max()) if difference_NC.size else float("nan")

@@ -121,7 +121,7 @@ def _identity(client: httpx.Client, sha256: str) -> str:
 def _golden(client: httpx.Client, expected: Predictor, golden: Sequence[Any]) -> str:
     """Each golden sentence, alone, must get the answer that the evaluated model gives it."""
     for text in golden:
-        wanted = {name: values[0] for name, values in expected.answers(expected.predict([text])).items()}
+        wanted = {name: values[0] for name, values in expected.answers([text], expected.predict([text])).items()}
         fields = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
         response = client.post("/predict", json=fields)
         if response.status_code != 200:
@@ -134,6 +134,12 @@ def _golden(client: httpx.Client, expected: Predictor, golden: Sequence[Any]) ->
 
 def _same(expected: Any, got: Any) -> bool:
     """Whether an answered value is the evaluated one: numbers to six digits, all else exactly."""
+    if isinstance(expected, dict):
+        return (
+            isinstance(got, dict)
+            and got.keys() == expected.keys()
+            and all(_same(expected[key], got[key]) for key in got)
+        )
     if isinstance(expected, list):
         return isinstance(got, list) and len(got) == len(expected) and all(map(_same, expected, got))
     if isinstance(expected, float):

@@ -14,7 +14,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 class RetortModel(PythonModel):  # type: ignore[misc]
     """Texts in; one row a text out: `label`, `probability`, `abstained`; of label sets `labels`, `label_probabilities`;
-    of scores `score`."""
+    of scores `score`; of entities `entities`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the logged model folder, its digests checked."""
@@ -27,7 +27,8 @@ class RetortModel(PythonModel):  # type: ignore[misc]
 
         The hint is one of those that MLflow does not turn into a check of its own, so a list of strings comes through.
         """
-        return pd.DataFrame(self.predictor.answers(self.predictor.predict(_texts(model_input))))
+        texts = _texts(model_input)
+        return pd.DataFrame(self.predictor.answers(texts, self.predictor.predict(texts)))
 
 
 def _texts(model_input: Any) -> list[Any]:

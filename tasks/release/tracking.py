@@ -34,6 +34,12 @@ MODEL_DESCRIPTION = (
     "Text model built, gated and registered by Retort. `champion` serves; `challenger` passed its gate last."
 )
 PAIR_COLUMNS = ("text", "text_pair")
+ENTITY = {"type": "object", "properties": {
+    "text": {"type": "string", "required": True}, "label": {"type": "string", "required": True},
+    "start": {"type": "long", "required": True}, "end": {"type": "long", "required": True},
+    "score": {"type": "double", "required": True},
+}}  # fmt: skip
+"""One entity, as MLflow's signatures write types."""
 REPORT_FOLDER = "report"
 LINKED = {"report": ("report", "report.html"), "model card": ("model_card", "README.md")}
 """Title of a link -> the tag of the same and the file in `REPORT_FOLDER`."""
@@ -303,6 +309,7 @@ def _signature(pairs: bool, task: Task) -> dict[str, str]:
         "multi_label": [{"type": "array", "items": {"type": "string"}, "name": "labels"},
                         {"type": "array", "items": {"type": "double"}, "name": "label_probabilities"}],
         "score": [{"type": "double", "name": "score"}],
+        "entities": [{"type": "array", "items": ENTITY, "name": "entities"}],
     }  # fmt: skip
     return {
         "inputs": json.dumps(inputs),

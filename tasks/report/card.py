@@ -17,11 +17,13 @@ HUB_TASKS: dict[Task, tuple[str, str]] = {
     "single_label": ("text-classification", "Text Classification"),
     "multi_label": ("text-classification", "Multi-label Text Classification"),
     "score": ("sentence-similarity", "Sentence Similarity"),
+    "entities": ("token-classification", "Token Classification"),
 }
 """The hub's name of each task, and how it is written."""
 HUB_METRICS = {
     "accuracy": ("accuracy", "Accuracy"), "macro_f1": ("f1", "Macro F1"), "micro_f1": ("f1", "Micro F1"),
     "spearman": ("spearmanr", "Spearman"), "pearson": ("pearsonr", "Pearson"),
+    "entity_f1": ("f1", "Entity F1"),
 }  # fmt: skip
 CARD_FILE = "README.md"
 """The hub's name of a card."""
@@ -80,6 +82,8 @@ def _view(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _kind(task: Task, num_classes: int) -> str:
     if task == "score":
         return "A model that gives texts a score"
+    if task == "entities":
+        return f"A model that finds entities of {num_classes} types in texts"
     of_classes = f" of {num_classes} classes" if num_classes else ""
     return f"A text classifier{of_classes}" + (", any number of them a text" if task == "multi_label" else "")
 

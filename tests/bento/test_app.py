@@ -13,6 +13,7 @@ from tokenizers import Encoding
 
 from bento import database
 from bento.app import ROUTES, Server, ServeSettings, create_app
+from bento.entities import entity_tags
 from bento.predictor import Predictor
 from bento.schemas import MAX_BODY_BYTES, MAX_CHARACTERS, MAX_TEXTS
 from bento.task_types import Target
@@ -296,7 +297,7 @@ def test_the_log_is_written_when_the_service_stops(make_server: Callable[..., Se
 def test_a_failing_model_is_a_500_in_json_and_the_request_may_be_repeated(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Predictor, encodings: object) -> None:
+    def fail(self: Predictor, texts: object, encodings: object) -> None:
         raise RuntimeError("planted")
 
     body = {"text": "card", "request_id": "again"}
@@ -375,9 +376,9 @@ async def test_a_request_past_its_deadline_is_a_503(
 ) -> None:
     slow = Predictor.logits
 
-    def late(self: Predictor, encodings: list[object]) -> object:
+    def late(self: Predictor, texts: list[str], encodings: list[object]) -> object:
         time.sleep(0.2)
-        return slow(self, encodings)
+        return slow(self, texts, encodings)
 
     app = create_app(make_server(deadline_ms=20))
     transport = httpx.ASGITransport(app=app)
@@ -403,10 +404,10 @@ async def test_a_request_whose_client_has_gone_is_not_computed(
 ) -> None:
     inner, computed = Predictor.logits, []
 
-    def slow(self: Predictor, encodings: list[Encoding]) -> object:
+    def slow(self: Predictor, texts: list[str], encodings: list[Encoding]) -> object:
         computed.append(encodings[0].tokens[1])
         time.sleep(0.4)
-        return inner(self, encodings)
+        return inner(self, texts, encodings)
 
     incoming = [{"type": "http.request", "body": b'{"text": "refund"}'}, {"type": "http.disconnect"}]
     sent: list[dict[str, object]] = []
@@ -460,6 +461,30 @@ def test_a_model_of_scores_answers_a_number_on_its_scale(make_server: Callable[.
         share = float(Predictor(folder).predict([("card", "refund")])[0, 0])
         assert answer["predictions"] == [{"score": pytest.approx(5 * share)}]
         assert 0 < share < 1
+
+
+def test_a_model_of_entities_answers_where_they_are_and_the_same_alone_and_in_a_batch(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    tags = entity_tags(["LOC", "PER"])
+    folder = write_tiny_model(tmp_path / "entities", labels=tags, seed=3, target=Target(task="entities"))
+    texts = ["my card, please help", "refund", "where is money where is refund card lost"]
+    with serving(create_app(make_server(model=folder))) as client:
+        together = client.post("/predict", json={"texts": texts, "return_all": True}).json()["predictions"]
+        alone = [client.post("/predict", json={"text": text}).json()["predictions"][0] for text in texts]
+        assert [set(prediction) for prediction in together] == [{"entities"}] * 3
+        for text, one, other in zip(texts, together, alone, strict=True):
+            assert [entity | {"score": 0} for entity in one["entities"]] == [
+                entity | {"score": 0} for entity in other["entities"]
+            ]
+            for entity in one["entities"]:
+                assert text[entity["start"] : entity["end"]] == entity["text"]
+                assert entity["label"] in ("LOC", "PER")
+                assert 0.2 <= entity["score"] <= 1
+        assert any(prediction["entities"] for prediction in together)
+        request = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": texts[:1]}]}
+        (output,) = client.post("/v2/models/tiny/infer", json=request).json()["outputs"]
+        assert (output["name"], orjson.loads(output["data"][0])) == ("entities", alone[0]["entities"])
 
 
 def test_what_is_no_single_class_takes_no_feedback_and_waits_for_no_label(of_sets: Server) -> None:

@@ -11,7 +11,7 @@ from tokenizers import Encoding
 
 from bento.batcher import Batcher, Job, QueueFullError, plan_runs
 from bento.metrics import Metrics
-from bento.predictor import Predictor
+from bento.predictor import Predictor, Text
 from bento.task_types import Floats
 
 pytestmark = pytest.mark.anyio
@@ -25,12 +25,12 @@ class GatedPredictor(Predictor):
         self.gate = threading.Event()
         self.num_rows: list[int] = []
 
-    def logits(self, encodings: Sequence[Encoding]) -> Floats:
+    def logits(self, texts: Sequence[Text], encodings: Sequence[Encoding]) -> Floats:
         self.gate.wait(5)
         if any("refund" in encoding.tokens for encoding in encodings):
             raise RuntimeError("planted")
         self.num_rows.append(len(encodings))
-        return super().logits(encodings)
+        return super().logits(texts, encodings)
 
 
 @pytest.fixture

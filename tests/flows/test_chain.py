@@ -169,7 +169,10 @@ def test_label_sets_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) 
     assert verdicts["micro_f1_vs_teacher"].n == 14
     predictor = Predictor(built.model.path)
     assert predictor.manifest.threshold != 0.5
-    assert set(predictor.answers(predictor.predict(["a tree of red"]))) == {"labels", "label_probabilities"}
+    assert set(predictor.answers(["a tree of red"], predictor.predict(["a tree of red"]))) == {
+        "labels",
+        "label_probabilities",
+    }
 
 
 def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
@@ -193,8 +196,39 @@ def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: P
     assert list(built.scores["candidate"].metrics) == ["spearman", "pearson"]
     assert gate(config, built, None).verdicts[0].gate == "spearman_vs_teacher"
     predictor = Predictor(built.model.path)
-    (score,) = predictor.answers(predictor.predict([("the car is red", "a red car")]))["score"]
+    pair = [("the car is red", "a red car")]
+    (score,) = predictor.answers(pair, predictor.predict(pair))["score"]
     assert 1 <= score <= 5
+
+
+def _tagged(noun: str, colour: str) -> list[dict[str, Any]]:
+    """Two sentences in which a thing, and a colour of one or two words, are entities."""
+    return [
+        {"words": ["my", noun, "is", "very", colour, "."], "tags": ["O", "B-thing", "O", "B-hue", "I-hue", "O"]},
+        {"words": [colour, noun, ",", "or", "not"], "tags": ["B-hue", "B-thing", "O", "O", "O"]},
+    ]
+
+
+def test_entities_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
+    rows = [row for noun in NOUNS for colour in COLOURS for row in _tagged(noun, colour)]
+    source = _written(tmp_path / "tagged", {"train": [*rows[:20], *rows[34:]], "test": rows[20:34]})
+    data = {"source": source, "text": "words", "label": "tags", "task": "entities", "validation": 0.2}
+    asked = {"entity_f1": {"margin": 0.3}, "macro_f1": {"margin": 0.3}, "min_rows": 5, "batch_shift": 0.5}
+    config = Config.model_validate(tree | {"name": "tagged", "data": data, "gate": asked | {"unknown_words": 0.9}})
+    built = make_candidate(config, None, stage=lambda _name, function: function)
+    assert [step.name for step in built.steps] == stage_names(config)
+    assert list(built.scores["candidate"].metrics) == ["entity_f1", "macro_f1"]
+    assert built.scores["candidate"].metrics["entity_f1"].value > 0.8
+    verdicts = {verdict.gate: verdict for verdict in gate(config, built, None).verdicts}
+    assert list(verdicts) == [
+        "entity_f1_vs_teacher", "macro_f1_vs_teacher", "unknown_words", "batch_shift", "holdout_uses",
+    ]  # fmt: skip
+    predictor = Predictor(built.model.path)
+    assert predictor.labels == ("O", "B-hue", "I-hue", "B-thing", "I-thing")
+    assert "first token early" not in predictor.manifest.lineage["fused"]
+    text = f"my {NOUNS[0]} is very {COLOURS[0]}."
+    (found,) = predictor.answers([text], predictor.predict([text]))["entities"]
+    assert [(one["text"], one["label"]) for one in found] == [(NOUNS[0], "thing"), (f"very {COLOURS[0]}", "hue")]
 
 
 @pytest.mark.parametrize(

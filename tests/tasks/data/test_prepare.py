@@ -204,3 +204,29 @@ def test_newly_labelled_rows_are_refused_where_a_text_has_more_than_one_class(tm
     assert read_labels(tmp_path) == ("a", "b")
     with pytest.raises(DataError, match="one class each"):
         prepare(config, tmp_path, extra=source)
+
+
+def tagged_rows(num_rows=60):
+    return [
+        {"tokens": ["call", f"Anna{at}", "in", "New", "York"], "tags": ["O", "B-PER", "O", "B-LOC", "I-LOC"]}
+        for at in range(num_rows)
+    ]
+
+
+def test_words_and_tags_are_read_as_text_and_spans(made):
+    out = made(tagged_rows(), text="tokens", label="tags", task="entities")
+    test = read_split(out, "test")
+    assert read_labels(out) == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    assert read_target(out).task == "entities"
+    assert test.texts[0].endswith(" in New York")
+    assert json.loads(test.labels[0])[1][2] == "LOC"
+    assert read_report(out)["num_labels"] == 2
+    assert read_report(out)["splits"]["test"]["labels"] == {"LOC": len(test), "PER": len(test)}
+
+
+def test_tags_that_do_not_go_with_their_words_are_refused_with_what_was_got(made):
+    rows = tagged_rows()
+    rows[7] = {"tokens": ["New", "York"], "tags": ["B-LOC"]}
+    with pytest.raises(DataError, match=r"2 list values .*1 list values .* in 1 rows.*list of words") as caught:
+        made(rows, text="tokens", label="tags", task="entities")
+    assert "all.jsonl:8" in str(caught.value)

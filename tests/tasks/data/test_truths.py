@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.data.truths import class_names, read_truth
+from tasks.data.truths import class_names, read_entities, read_tagged, read_truth
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,27 @@ def test_names_are_one_several_or_none():
     assert class_names("joy", "single_label") == ("joy",)
     assert class_names('["joy", "love"]', "multi_label") == ("joy", "love")
     assert class_names("2.5", "score") == ()
+
+
+def test_words_and_tags_become_a_text_and_its_spans() -> None:
+    found = read_tagged(["Anna", "Bell", "of", "York", "!"], ["B-PER", "I-PER", "O", "B-LOC", "O"])
+    assert found == ("Anna Bell of York !", '[[0, 9, "PER"], [13, 17, "LOC"]]')
+    assert read_entities(found[1]) == [(0, 9, "PER"), (13, 17, "LOC")]
+    assert class_names(found[1], "entities") == ("PER", "LOC")
+    assert read_tagged('["York"]', '["O"]') == ("York", "[]")
+
+
+@pytest.mark.parametrize(
+    ("words", "tags"),
+    [
+        (["York"], ["B-LOC", "O"]),
+        (["York"], ["LOC"]),
+        (["New York"], ["B-LOC"]),
+        (["York"], ["B-"]),
+        ("York", "O"),
+        (["York", ""], ["O", "O"]),
+        (["York"], None),
+    ],
+)
+def test_what_are_no_words_and_tags_is_none(words: object, tags: object) -> None:
+    assert read_tagged(words, tags) is None

@@ -1,4 +1,4 @@
-"""The gates of label sets and scores: planted faults are caught, equal models pass, foreign gates are refused."""
+"""The gates of label sets, scores and entities: planted faults are caught, equals pass, foreign gates are refused."""
 
 from dataclasses import replace
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from bento.errors import UserError
+from tasks.data.truths import write_entities
 from tasks.gate import GateConfig, MarginGate, check_gates, judge_metrics, metric_rules
-from tasks.types import SigmoidPredictions
+from tasks.types import EntityPredictions, SigmoidPredictions
 
 MARGIN = 0.05
 
@@ -139,3 +140,64 @@ def test_answers_on_other_rows_are_refused():
     shuffled = replace(reference, ids=reference.ids[::-1])
     with pytest.raises(UserError, match="same rows in the same order"):
         micro(shuffled, reference)
+
+
+def entities(num_rows, rng):
+    """Rows of up to three entities of two types, all of them found."""
+    rows = [
+        [(10 * at, 10 * at + 4, "ab"[rng.integers(2)]) for at in range(3) if rng.random() < 0.7]
+        for _ in range(num_rows)
+    ]
+    written = tuple(write_entities(row) for row in rows)
+    ids = tuple(map(str, range(num_rows)))
+    return EntityPredictions(ids=ids, types=("a", "b"), answers=written, truth=written, latency_ms_N=np.empty(0)), rows
+
+
+def altered(reference, rows, rng, share, change):
+    """A candidate that answers `change` in place of a share of the entities."""
+    answers = [[change(one) if rng.random() < share else one for one in row] for row in rows]
+    return replace(reference, answers=tuple(write_entities(list(filter(None, row))) for row in answers))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda one: None,
+        lambda one: (one[0], one[1] - 1, one[2]),
+        lambda one: (one[0], one[1], "b" if one[2] == "a" else "a"),
+    ],
+    ids=["not found", "cut short", "of another type"],
+)
+def test_entities_that_are_missed_cut_or_taken_for_others_fail_the_gate(fault):
+    rng = np.random.default_rng(4)
+    reference, rows = entities(600, rng)
+    asked = {"entity_f1": MarginGate(margin=MARGIN)}
+    assert judge_one(reference, reference, **asked).outcome == "pass"
+    assert judge_one(altered(reference, rows, rng, 0.01, fault), reference, **asked).outcome == "pass"
+    found = judge_one(altered(reference, rows, rng, 0.15, fault), reference, **asked)
+    assert (found.gate, found.outcome) == ("entity_f1_vs_teacher", "fail")
+
+
+def test_entities_worse_by_the_margin_pass_in_at_most_one_of_twenty_trials():
+    rng = np.random.default_rng(5)
+    passed = 0
+    for _ in range(60):
+        reference, rows = entities(300, rng)
+        worse = altered(reference, rows, rng, MARGIN, lambda one: (one[0], one[1] - 1, one[2]))
+        passed += judge_one(worse, reference, entity_f1=MarginGate(margin=MARGIN)).outcome == "pass"
+    assert passed <= 7, "5 % of 60 are 3; 8 or more have a chance below 2 %"
+
+
+def test_a_broken_type_is_seen_by_macro_f1():
+    rng = np.random.default_rng(6)
+    reference, rows = entities(600, rng)
+    worse = altered(reference, rows, rng, 1.0, lambda one: one if one[2] == "a" else None)
+    verdicts = judge_metrics(
+        worse, reference, reference_name="teacher", config=GateConfig(macro_f1=MarginGate(margin=0.1))
+    )
+    assert {verdict.gate: verdict.outcome for verdict in verdicts}["macro_f1_vs_teacher"] == "fail"
+
+
+def test_entities_have_no_probability_a_class_to_be_compared_by():
+    with pytest.raises(UserError, match=r"gate.parity: a entities"):
+        check_gates(GateConfig(parity=0.1), "entities")
