@@ -22,7 +22,7 @@ def check_gates(config: GateConfig, task: Task) -> None:
     wrong = sorted(asked & (foreign if task == "single_label" else foreign | without))
     if wrong:
         has = " and ".join(f"gate.{name}" for name in METRICS[task])
-        raise UserError(f"gate.{wrong[0]}: a {task} model is not judged by it; its metrics are {has}")
+        raise UserError(f"gate.{wrong[0]}: a model of data.task {task} is not judged by it; its metrics are {has}")
 
 
 def metric_rules(config: GateConfig, task: Task) -> dict[str, MarginGate]:

@@ -50,7 +50,17 @@ CONTENTS = (
     ("again", "Reproduce", ("command", "config_yaml", "environment")),
 )
 """Anchor of each section, its word in the contents, and the parts of the view that it shows."""
-PLAIN = ("command", "config_yaml", "model_path", "model_sha256", "data_sha256", "bento", "floor", "mlflow_run_id")
+PLAIN = (
+    "command",
+    "config_yaml",
+    "model_path",
+    "model_sha256",
+    "data_sha256",
+    "bento",
+    "floor",
+    "task",
+    "mlflow_run_id",
+)
 """Keys of the summary that are shown as they are."""
 WHISKER_WIDTH = 144
 WHISKER_MARGIN = 10

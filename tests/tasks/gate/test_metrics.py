@@ -130,7 +130,7 @@ def test_the_first_metric_of_a_task_is_judged_by_even_when_no_gate_names_it():
     ],
 )
 def test_a_gate_of_another_task_is_refused_by_name(gates, task):
-    with pytest.raises(UserError, match=rf"gate\.{next(iter(gates))}: a {task} model"):
+    with pytest.raises(UserError, match=rf"gate\.{next(iter(gates))}: a model of data.task {task}"):
         check_gates(GateConfig(**gates), task)
     check_gates(GateConfig(size_mb=5, parity=0.1), task)
 
@@ -199,5 +199,5 @@ def test_a_broken_type_is_seen_by_macro_f1():
 
 
 def test_entities_have_no_probability_a_class_to_be_compared_by():
-    with pytest.raises(UserError, match=r"gate.parity: a entities"):
+    with pytest.raises(UserError, match=r"gate.parity: a model of data.task entities"):
         check_gates(GateConfig(parity=0.1), "entities")
