@@ -142,6 +142,8 @@ def _check_types(table: Table, config: DataConfig, findings: Findings) -> bool:
             message = (
                 f"{table.file}: column {column!r} holds {kind} values in {len(nested):,} rows; expected plain text"
             )
+            if kind == "list":
+                message += ". Where they are words, with a tag each in another column, set data.task to entities"
             findings.add("not_plain", "error", message, _lines(table, nested), count=len(nested))
         if broken:
             message = (
@@ -199,6 +201,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_broken(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_broken, value))
     return isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
 
 

@@ -214,7 +214,10 @@ def test_entities_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) ->
     source = _written(tmp_path / "tagged", {"train": [*rows[:20], *rows[34:]], "test": rows[20:34]})
     data = {"source": source, "text": "words", "label": "tags", "task": "entities", "validation": 0.2}
     asked = {"entity_f1": {"margin": 0.3}, "macro_f1": {"margin": 0.3}, "min_rows": 5, "batch_shift": 0.5}
-    config = Config.model_validate(tree | {"name": "tagged", "data": data, "gate": asked | {"unknown_words": 0.9}})
+    student = {"kind": "distil", "layers": [0, 2], "transfer": {"copies": 1}, **LEARNS}
+    chain = [tree["compress"][0], student, *tree["compress"][2:]]
+    asked |= {"unknown_words": 0.9}
+    config = Config.model_validate(tree | {"name": "tagged", "data": data, "compress": chain, "gate": asked})
     built = make_candidate(config, None, stage=lambda _name, function: function)
     assert [step.name for step in built.steps] == stage_names(config)
     assert list(built.scores["candidate"].metrics) == ["entity_f1", "macro_f1"]

@@ -230,3 +230,14 @@ def test_tags_that_do_not_go_with_their_words_are_refused_with_what_was_got(made
     with pytest.raises(DataError, match=r"2 list values .*1 list values .* in 1 rows.*list of words") as caught:
         made(rows, text="tokens", label="tags", task="entities")
     assert "all.jsonl:8" in str(caught.value)
+
+
+def test_words_in_a_text_column_lead_to_the_task_that_reads_them(made):
+    with pytest.raises(DataError, match=r"holds list values .* set data.task to entities"):
+        made([{"tokens": ["hi"], "label": f"{at % 2}"} for at in range(60)], text="tokens")
+
+
+def test_broken_unicode_in_a_word_is_found(made):
+    rows = [*tagged_rows(), {"tokens": ["\ud800"], "tags": ["O"]}]
+    with pytest.raises(DataError, match="surrogate"):
+        made(rows, text="tokens", label="tags", task="entities")
