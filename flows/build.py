@@ -107,7 +107,7 @@ def _log(config: Config, built: Built, report: GateReport, result: Mapping[str, 
             tracking.log_stage(step)
         tracking.log_scores(built.scores)
         tracking.log_gate(report)
-        if built.analysis and built.behaviour:
+        if built.behaviour:
             analysis = read_analysis(built.analysis.path)
             tracking.log_evidence(analysis["calibration"], analysis["abstention"], read_behaviour(built.behaviour.path))
         details = dict(result) | summaries.read_details(built)

@@ -10,6 +10,7 @@ import numpy as np
 from bento.predictor import Predictor
 from flows.config import Config
 from tasks.analysis import analyse, check_errors
+from tasks.analysis.answers import analyse_answers
 from tasks.behaviour import read_behaviour, try_behaviour
 from tasks.calibrate import calibrate
 from tasks.collapse import check_teacher
@@ -29,8 +30,6 @@ from tasks.types import AnyPredictions, Artifact, GateReport, Scores
 
 EVIDENCE = ("calibrate", "evaluate")
 """The stages after the chain, whatever it was."""
-CLASS_EVIDENCE = ("behaviour", "analysis")
-"""Those after them where a text has one class."""
 
 Stage = Callable[[str, Callable[..., Step]], Callable[..., Step]]
 
@@ -44,8 +43,8 @@ class Built:
     model: Artifact
     evaluation: Artifact
     behaviour: Artifact | None
-    """None where a text has more or other than one class; so is `analysis`."""
-    analysis: Artifact | None
+    """None where a text has more or other than one class."""
+    analysis: Artifact
     scores: dict[str, Scores]
     techniques: dict[str, list[str]]
     """Evaluated model -> the techniques that made it from the one before."""
@@ -90,7 +89,11 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
         data=data.artifact, teacher=context.teacher, models=models
     )
     explained: list[Step] = []
-    if config.data.task == "single_label":
+    if config.data.task != "single_label":
+        analysis = stage("analysis", analyse_answers)(
+            data=data.artifact, evaluation=evaluation.artifact, candidate_name=candidate
+        )
+    else:
         behaviour = stage("behaviour", partial(try_behaviour, config=config.behaviour, seed=config.teacher.seed))(
             data=data.artifact, teacher=exported.artifact, candidate=calibrated.artifact
         )
@@ -98,15 +101,15 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
             data=data.artifact, evaluation=evaluation.artifact, teacher_logits=logits.artifact,
             candidate=calibrated.artifact, candidate_name=candidate,
         )  # fmt: skip
-        explained = [behaviour, analysis]
+        explained = [behaviour]
     scores = read_scores(evaluation.artifact.path)
     return Built(
-        steps=(*steps, *walk.steps, calibrated, evaluation, *explained),
+        steps=(*steps, *walk.steps, calibrated, evaluation, *explained, analysis),
         data=data.artifact,
         model=calibrated.artifact,
         evaluation=evaluation.artifact,
         behaviour=explained[0].artifact if explained else None,
-        analysis=explained[1].artifact if explained else None,
+        analysis=analysis.artifact,
         scores=scores | {"candidate": scores[candidate]},
         techniques=walk.techniques,
         found=found,
@@ -117,7 +120,7 @@ def stage_names(config: Config) -> list[str]:
     """The stages of `make_candidate` in their order; what a search will choose is not known before it."""
     more = [f"teacher_{number}" for number in range(2, len(config.more_teachers) + 2)]
     names = ["data", "teacher", *more, "teacher_logits", "export_teacher"]
-    evidence = (*EVIDENCE, *(CLASS_EVIDENCE if config.data.task == "single_label" else ()))
+    evidence = (*EVIDENCE, *(("behaviour",) if config.data.task == "single_label" else ()), "analysis")
     if not isinstance(config.compress, tuple):
         return [*names, "search", "the chain that it chooses", *evidence]
     for at, name in enumerate(step_names(config.compress)):

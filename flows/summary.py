@@ -38,7 +38,7 @@ def summarise(
     config: "Config", built: "Built", report: GateReport, champion: "Champion | None", *, command: str
 ) -> dict[str, Any]:
     """JSON-able: outcome still open, everything else as measured."""
-    analysis = read_analysis(built.analysis.path) if built.analysis else {}
+    analysis = read_analysis(built.analysis.path)
     return {
         "outcome": "failed",
         "name": config.name,
@@ -141,17 +141,18 @@ def _report_folder(summary: Mapping[str, Any]) -> Path:
 
 
 def evaluation_tables(built: "Built", details: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """What MLflow shows and compares as tables: scores by class, every error, every flip."""
+    """What MLflow shows and compares as tables: scores by class, every error and flip, or answers that are off."""
     import pandas as pd
 
-    paths = [built.analysis.path / f"{name}.csv" for name in ("errors", "flips")] if built.analysis else []
-    read = {path.stem: pd.read_csv(path, keep_default_na=False).to_dict("records") for path in paths}
+    paths = [built.analysis.path / f"{name}.csv" for name in ("errors", "flips", "answers")]
+    found = [path for path in paths if path.is_file()]
+    read = {path.stem: pd.read_csv(path, keep_default_na=False).to_dict("records") for path in found}
     return {"per_class": details["per_class"], **read}
 
 
 def tables(built: "Built") -> list[Path]:
     """The CSV files of the build's evidence."""
-    evidence = [artifact for artifact in (built.behaviour, built.analysis) if artifact]
+    evidence = [built.analysis, *([built.behaviour] if built.behaviour else [])]
     return sorted(path for artifact in evidence for path in artifact.path.glob("*.csv"))
 
 
@@ -180,7 +181,7 @@ def read_details(built: "Built") -> dict[str, Any]:
     labels, shown = read_labels(built.data.path), {"teacher": teacher, "candidate": candidate}
     return _class_details(labels, shown) | {
         "per_class": _per_class(labels, teacher, candidate),
-        "analysis": read_analysis(built.analysis.path) if built.analysis else {},
+        "analysis": read_analysis(built.analysis.path),
         "behaviour_failures": read_shown_failures(built.behaviour.path) if built.behaviour else [],
         "latency_ms": {name: found.latency_ms_N.tolist() for name, found in shown.items()},
     }

@@ -157,7 +157,7 @@ def _report(
     return {
         "source": config.source if config.kind in ("hub", "synthetic") else Path(config.source).name,
         "synthetic": config.kind == "synthetic",
-        "num_labels": len(labels),
+        "num_labels": 0 if config.task == "score" else len(labels),
         "splits": splits,
         "dropped": {kind: number for kind, number in sorted(dropped.items()) if number},
         "findings": [asdict(finding) for finding in findings.found],

@@ -36,6 +36,19 @@ def errors_view(analysis: Mapping[str, Any]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
+def answers_view(analysis: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first wrong answers of label sets, scores or entities; None for classes."""
+    if "answers" not in analysis:
+        return None
+    rows = [row | {name: cut(row[name]) for name in ("text", "truth", "teacher", "candidate")}
+            for row in analysis["answers"]]  # fmt: skip
+    return {
+        "rows": rows,
+        "num": f"{analysis['num']['answers']:,}",
+        "flips": {name: f"{analysis[name]:,}" for name in ("num_lost", "num_gained") if name in analysis},
+    }
+
+
 def _flip(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "flip": row["flip"],

@@ -43,6 +43,10 @@ def score_summary() -> dict[str, Any]:
         "scores": dict(zip(summary["scores"], map(correlations, rows), strict=True)),
         "steps": [correlations(dict(step)) for step in summary["steps"]],
         "verdicts": [verdict | {"gate": "spearman_vs_teacher"} for verdict in verdicts],
+        "analysis": {
+            "answers": [{"text": HOSTILE, "truth": "4.80", "teacher": "4.10", "candidate": "0.70", "off": 4.1}],
+            "num": {"answers": 3076},
+        },
     }
 
 

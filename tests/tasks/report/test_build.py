@@ -88,6 +88,7 @@ def test_a_report_of_scores_tells_correlations_and_never_accuracy(tmp_path: Path
     for words in ("Spearman", "0.924", "0.913 to 0.934", "−0.004", "test Spearman, 95 % interval", "cosine of both"):
         assert words in text
     assert "this one answers scores" in text
+    assert "The first of 3,076" in text
     assert "this one answers" not in read(build_summary(), tmp_path).text
     shown = text.replace("accuracy_vs_teacher", "")
     assert not [word for word in ("accuracy", "Accuracy", "logistic", "F1 by class") if word in shown]
