@@ -1,15 +1,19 @@
 """Batch scoring: every format, whole or not at all, and the answers of the predictor that serves."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from bento.entities import entity_tags
 from bento.errors import DataError
 from bento.predictor import Predictor
+from bento.task_types import Target, Task
 from tasks.score import score_file
 from tests.tiny import write_tiny_model
 
+LABELS = ("card_lost", "refund", "transfer")
 TEXTS = ["my card is lost", "refund please", "where, is my balance"]
 
 
@@ -47,6 +51,26 @@ def test_a_file_comes_back_with_the_predictors_answers(model: Path, tmp_path: Pa
     assert found["text"].tolist() == TEXTS
     assert found["predicted_label"].tolist() == [predictor.labels[best] for best in expected_NC.argmax(axis=1)]
     assert found["probability"].tolist() == pytest.approx(expected_NC.max(axis=1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "column"),
+    [
+        ("multi_label", LABELS, "predicted_labels"),
+        ("score", LABELS[:1], "predicted_score"),
+        ("entities", tuple(entity_tags(["LOC", "PER"])), "predicted_entities"),
+    ],
+)
+def test_lists_are_written_as_json_and_scores_as_numbers(
+    tmp_path: Path, task: Task, labels: tuple[str, ...], column: str
+) -> None:
+    model = write_tiny_model(tmp_path / "model", labels=labels, seed=3, target=Target(task=task))
+    source, out = write(pd.DataFrame({"text": TEXTS}), tmp_path / "in.csv"), tmp_path / "out.csv"
+    assert score_file(model, source, out, text="text", text_pair=None) == 3
+    predictor = Predictor(model)
+    expected = next(iter(predictor.answers(TEXTS, predictor.predict(TEXTS)).values()))
+    found = read(out)[column].tolist()
+    assert (found if task == "score" else [json.loads(value) for value in found]) == expected
 
 
 @pytest.mark.parametrize(

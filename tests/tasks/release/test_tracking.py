@@ -9,7 +9,9 @@ import mlflow
 import pandas as pd
 import pytest
 
+from bento.entities import entity_tags
 from bento.predictor import Predictor
+from bento.task_types import Target
 from tasks.release import tracking
 from tasks.store import Step
 from tasks.types import Artifact, BehaviourResult, GateReport, Interval, Scores, Verdict
@@ -47,6 +49,26 @@ def test_the_registered_model_answers_strings_as_the_predictor_does(
         assert found["label"].tolist() == [LABELS[best] for best in expected_NC.argmax(axis=1)]
         assert found["probability"].tolist() == pytest.approx(expected_NC.max(axis=1).tolist())
     assert "type hints" not in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("target", "labels"),
+    [
+        (Target(task="multi_label"), LABELS),
+        (Target(task="score", low=0, high=5), ("score",)),
+        (Target(task="entities"), tuple(entity_tags(["LOC", "PER"]))),
+    ],
+    ids=["multi_label", "score", "entities"],
+)
+def test_a_model_of_another_task_answers_as_the_predictor_does(
+    tmp_path: Path, target: Target, labels: tuple[str, ...]
+) -> None:
+    model = write_tiny_model(tmp_path / "model", labels=labels, target=target, seed=3)
+    texts, predictor = ["my card is lost", "where, is my refund"], Predictor(model)
+    found = register(model, ["my card"]).predict(texts)
+    expected = predictor.answers(texts, predictor.predict(texts))
+    assert {name: found[name].tolist() for name in found} == expected
 
 
 @pytest.mark.filterwarnings("default")
@@ -102,8 +124,8 @@ def test_the_page_of_a_version_tells_how_it_went_and_leads_to_its_evidence(tmp_p
 def scores(accuracy: float, latency_ms: float, throughput_per_s: float = 9.0) -> Scores:
     interval = Interval(value=accuracy, low=accuracy - 0.1, high=accuracy + 0.1)
     return Scores(
-        accuracy=interval, macro_f1=interval, num_rows=100, size_bytes=int(1e6 * latency_ms), latency_ms_p50=latency_ms,
-        latency_ms_p95=2 * latency_ms, throughput_per_s=throughput_per_s,
+        metrics={"accuracy": interval, "macro_f1": interval}, num_rows=100, size_bytes=int(1e6 * latency_ms),
+        latency_ms_p50=latency_ms, latency_ms_p95=2 * latency_ms, throughput_per_s=throughput_per_s,
     )  # fmt: skip
 
 
