@@ -105,7 +105,8 @@ def test_a_teacher_beside_its_student_reads_the_same_tokens_under_its_own_number
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer) < len(AutoTokenizer.from_pretrained(teacher))
     context = SimpleNamespace(teacher=SimpleNamespace(path=teacher))
-    knowledge = _Knowledge(student, tokenizer, Distil(hidden=1.0, relation_heads=2), context, [0, 1, 2])  # type: ignore[arg-type]
+    settings = Distil(hidden=1.0, relation_heads=2)
+    knowledge = _Knowledge(student, tokenizer, settings, context, [0, 1, 2], SingleLabel())  # type: ignore[arg-type]
     rows = tokenize(tokenizer, texts, max_tokens=16)
     batch = collate(rows, [0, 1], tokenizer.pad_token_id)
     forward(student, batch)

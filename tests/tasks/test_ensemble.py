@@ -10,7 +10,7 @@ TEXTS = ["the car is red", "a blue lamp"]
 
 def test_one_teacher_answers_with_its_own_logits(context: Context) -> None:
     folder = context.teacher.path
-    assert np.array_equal(ensemble_logits([folder], TEXTS, 16), torch_logits(folder, TEXTS, 16, SingleLabel()))
+    assert np.array_equal(ensemble_logits([folder], TEXTS, 16, SingleLabel()), torch_logits(folder, TEXTS, 16))
 
 
 def test_several_answer_with_their_mean_probability(context: Context, tmp_path) -> None:

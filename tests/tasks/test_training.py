@@ -87,7 +87,10 @@ def test_dropout_is_that_of_the_model_or_none(tmp_path: Path, *, dropout: bool) 
         return cross_entropy(logits_BC, batch)
 
     recipe = Recipe(**(RECIPE.__dict__ | {"epochs": 2}))
-    fit(model, rows(64, 1), rows(9, 2), recipe=recipe, pad_id=0, loss=loss, work=tmp_path, name="bag", dropout=dropout)
+    fit(
+        model, rows(64, 1), rows(9, 2), task=SingleLabel(), recipe=recipe, pad_id=0, loss=loss, work=tmp_path,
+        name="bag", dropout=dropout,
+    )  # fmt: skip
     assert set(seen) == {dropout}
 
 
