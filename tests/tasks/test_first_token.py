@@ -8,7 +8,7 @@ import torch
 from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from tasks.architecture import load_classifier
+from tasks.architecture import load_classifier, reads_every_token
 from tasks.first_token import first_token_only, select_first_token_early
 from tests.small import write_bert
 
@@ -38,6 +38,20 @@ def test_another_family_is_left_as_it_is() -> None:
     model = DistilBertForSequenceClassification(config).eval()
     with torch.inference_mode(), first_token_only(model):
         inside = model(IDS).logits
+    assert torch.equal(inside, model(IDS).logits)
+
+
+def test_a_head_of_tokens_reads_them_all_and_is_loaded_as_one(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForTokenClassification
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForTokenClassification(BertConfig(vocab_size=2_000, num_labels=3, **sizes)).save_pretrained(tmp_path)
+    model = load_classifier(tmp_path)
+    assert reads_every_token(model)
+    with torch.inference_mode(), first_token_only(model):
+        inside = model(IDS).logits
+    assert inside.shape == (2, 12, 3)
     assert torch.equal(inside, model(IDS).logits)
 
 
