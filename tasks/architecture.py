@@ -93,9 +93,14 @@ def load_classifier(folder: Path) -> Any:
     from tasks.linformer_model import register
 
     register()
-    (name,) = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or ("",)
-    kind = AutoModelForTokenClassification if name.endswith(TOKEN_CLASSIFIER) else AutoModelForSequenceClassification
+    kind = AutoModelForTokenClassification if classifies_tokens(folder) else AutoModelForSequenceClassification
     return kind.from_pretrained(folder).eval()
+
+
+def classifies_tokens(folder: Path) -> bool:
+    """Whether the model of this torch folder answers for each token."""
+    names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    return any(name.endswith(TOKEN_CLASSIFIER) for name in names)
 
 
 def reads_every_token(model: Any) -> bool:

@@ -12,7 +12,13 @@ from pydantic import Field
 from bento.errors import RetortError
 from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files
 from bento.predictor import Predictor
-from tasks.architecture import PARTED_MODEL_TYPES, TOKEN_CLASSIFIER, Architecture, load_classifier, reads_every_token
+from tasks.architecture import (
+    PARTED_MODEL_TYPES,
+    Architecture,
+    classifies_tokens,
+    load_classifier,
+    reads_every_token,
+)
 from tasks.compress.context import Context
 from tasks.data import read_labels, read_split, read_target
 from tasks.first_token import select_first_token_early
@@ -118,7 +124,8 @@ def write_graph(source: Path, out: Path) -> None:
 
     from optimum.exporters.onnx import main_export, onnx_export_from_model
 
-    trimmed, task = _trimmed(source), _export_task(source)
+    trimmed = _trimmed(source)
+    task = "token-classification" if classifies_tokens(source) else "text-classification"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of each shape-dependent branch
         if _read_config(source)["model_type"] in OWN_MODEL_TYPES:
@@ -128,12 +135,6 @@ def write_graph(source: Path, out: Path) -> None:
             onnx_export_from_model(trimmed, output=out, task=task, do_validation=False)
             return
         main_export(str(source), output=out, task=task, do_validation=False, library_name="transformers")
-
-
-def _export_task(source: Path) -> str:
-    """Optimum's name of what the model does."""
-    (name,) = _read_config(source)["architectures"]
-    return "token-classification" if name.endswith(TOKEN_CLASSIFIER) else "text-classification"
 
 
 def _trimmed(source: Path) -> Any:
@@ -173,7 +174,7 @@ def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
         graph, counts = onnx.load(model), dict[str, int]()
     else:
         graph, counts = _optimize(model, config, rules)
-    if _export_task(source) == "text-classification":
+    if not classifies_tokens(source):
         counts["first token early"] = select_first_token_early(graph)
     OnnxModel.save(graph, str(out))  # which declares the domain of the fused operators
     return counts
