@@ -11,7 +11,8 @@ import pytest
 from bento.errors import RetortError, UserError
 from bento.manifest import folder_size_bytes
 from bento.predictor import Predictor
-from flows.chain import gate, make_candidate, stage_names
+from flows import summary as summaries
+from flows.chain import Built, gate, make_candidate, stage_names
 from flows.config import Config
 from tasks.analysis import read_analysis
 from tasks.behaviour import read_behaviour
@@ -156,6 +157,15 @@ def _sets(noun: str) -> list[dict[str, Any]]:
     ]
 
 
+def _report(config: Config, built: Built) -> str:
+    """The report's page, beside which its tables lie."""
+    found = summaries.summarise(config, built, gate(config, built, None), None, command="retort run")
+    page = summaries.write_report(found, built)
+    assert page.with_name("answers.csv").is_file()
+    assert summaries.figures(found | summaries.read_details(built))
+    return page.read_text(encoding="utf-8")
+
+
 def test_label_sets_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
     rows = {"train": [row for noun in NOUNS[:10] for row in _sets(noun)], "test": _sets(NOUNS[10]) + _sets(NOUNS[11])}
     data = {"source": _written(tmp_path / "sets", rows), "label": "labels", "task": "multi_label", "validation": 0.2}
@@ -169,6 +179,7 @@ def test_label_sets_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) 
     assert verdicts["micro_f1_vs_teacher"].n == 14
     predictor = Predictor(built.model.path)
     assert predictor.manifest.threshold != 0.5
+    assert "micro-F1" in _report(config, built)
     assert set(predictor.answers(["a tree of red"], predictor.predict(["a tree of red"]))) == {
         "labels",
         "label_probabilities",
@@ -199,6 +210,7 @@ def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: P
     pair = [("the car is red", "a red car")]
     (score,) = predictor.answers(pair, predictor.predict(pair))["score"]
     assert 1 <= score <= 5
+    assert "Spearman" in _report(config, built)
 
 
 def _tagged(noun: str, colour: str) -> list[dict[str, Any]]:
@@ -232,6 +244,22 @@ def test_entities_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) ->
     text = f"my {NOUNS[0]} is very {COLOURS[0]}."
     (found,) = predictor.answers([text], predictor.predict([text]))["entities"]
     assert [(one["text"], one["label"]) for one in found] == [(NOUNS[0], "thing"), (f"very {COLOURS[0]}", "hue")]
+    assert "entity F1" in _report(config, built)
+    per_type = summaries.read_details(built)["per_class"]
+    assert [(row["label"], row["support"]) for row in per_type] == [("hue", 14), ("thing", 14)]
+
+
+@pytest.mark.parametrize(
+    ("technique", "named"),
+    [({"kind": "distil", "layers": "searched"}, "searched"), ({"kind": "linformer"}, "linformer")],
+)
+def test_what_needs_one_answer_a_text_is_refused_for_entities(
+    tree: dict[str, Any], technique: dict[str, Any], named: str
+) -> None:
+    data = tree["data"] | {"task": "entities", "text": "words", "label": "tags"}
+    config = Config.model_validate(tree | {"data": data, "compress": [technique, {"kind": "export"}]})
+    with pytest.raises(UserError, match=rf"compress\[0\].*{named}"):
+        make_candidate(config, None, stage=_never)
 
 
 @pytest.mark.parametrize(
