@@ -197,7 +197,7 @@ def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: P
     columns = {"text": "first", "text_pair": "second", "label": "score", "task": "score"}
     data = {"source": source, "validation": 0.2} | columns
     longer = {"epochs": 20, "batch_size": 4, "learning_rate": 3e-3, "patience": 20}
-    chain = [{"kind": "distil", "layers": [0, 2], **longer}, {"kind": "export"}, {"kind": "quantize"}]
+    chain = [{"kind": "distil", "layers": [0, 2], "transfer": None, **longer}, {"kind": "export"}, {"kind": "quantize"}]
     teacher = tree["teacher"] | longer
     config = Config.model_validate(
         tree | {"name": "pairs", "data": data, "teacher": teacher, "more_teachers": [], "compress": chain}
