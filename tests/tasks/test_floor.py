@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from bento.entities import entity_tags
 from bento.task_types import Target
 from tasks.floor import NUM_LATENCY_ROWS, fit_floor, fit_task_floor
-from tasks.types import Split
+from tasks.types import EntityPredictions, Split
 
 LABELS = ("apple", "pear", "never seen")
 
@@ -67,3 +68,15 @@ def test_the_floor_of_pairs_is_how_many_words_they_share() -> None:
     same, other, half = found.probabilities_NC[:, 0]
     assert same == pytest.approx(1, abs=1e-6)
     assert same > half > other
+
+
+def test_the_floor_of_entities_is_each_words_usual_tag_and_nothing_for_a_new_word() -> None:
+    rows = {"texts": ("Anna saw York", "York saw Anna", "York"), "ids": ("1", "2", "3")}
+    train = Split(
+        name="train", labels=('[[0, 4, "PER"], [9, 13, "LOC"]]', '[[9, 13, "PER"]]', '[[0, 4, "LOC"]]'), **rows
+    )
+    test = Split(name="test", ids=("4", "5"), texts=("York Anna, Bob", "saw"), labels=("[]", "[]"))
+    found, num_bytes = fit_task_floor(train, train, test, tuple(entity_tags(["LOC", "PER"])), Target(task="entities"))
+    assert isinstance(found, EntityPredictions)
+    assert found.answers == ('[[0, 4, "LOC"], [5, 9, "PER"]]', "[]")
+    assert (found.types, num_bytes > 0) == (("LOC", "PER"), True)
