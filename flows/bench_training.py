@@ -20,6 +20,7 @@ import numpy as np
 from flows.bench import row
 from flows.chain import prepare_data
 from flows.config import Config
+from tasks.batches import Rows, tokenize
 from tasks.compress.distil import Distil, num_student_layers
 from tasks.compress.prune_vocabulary import PruneVocabulary
 from tasks.data import read_labels, read_split
@@ -28,7 +29,7 @@ from tasks.structure import keep_heads
 from tasks.students import keep_layers, narrow
 from tasks.task_types import SingleLabel
 from tasks.train import load_base
-from tasks.training import Recipe, Rows, fit, tokenize
+from tasks.training import Recipe, fit
 from tasks.types import Split
 from tasks.vocabulary import cut_vocabulary
 

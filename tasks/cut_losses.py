@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from tasks.architecture import layer_list, part, set_layers
+from tasks.batches import Rows
 from tasks.importance import Importance
 from tasks.structure import Kept, LayerSize, Moments, OutputRole, input_indices, layer_sizes, refit_part
-from tasks.training import Rows, predict_logits
+from tasks.training import predict_logits
 
 SHARES = (1 / 24, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 """Of its heads or neurons, to which a layer is cut."""

@@ -20,9 +20,10 @@ import numpy as np
 from pydantic import Field
 
 from tasks.architecture import Part, layer_list, load_classifier, part, reads_every_token
+from tasks.batches import Batch, Rows, tokenize
 from tasks.data import read_labels, read_split
 from tasks.task_types import UNLABELLED, TaskType
-from tasks.training import Batch, Epoch, RecipeConfig, Rows, fit, forward, tokenize
+from tasks.training import Epoch, RecipeConfig, fit, forward
 from tasks.transfer import TransferConfig, read_transfer
 
 if TYPE_CHECKING:

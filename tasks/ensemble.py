@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.architecture import load_classifier, reads_every_token
+from tasks.batches import tokenize
 from tasks.task_types import TaskType
-from tasks.training import predict_logits, tokenize
+from tasks.training import predict_logits
 
 
 def ensemble_logits(folders: Sequence[Path], texts: Sequence[Any], max_tokens: int, task: TaskType) -> Any:

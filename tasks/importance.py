@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.architecture import layer_list, part
+from tasks.batches import Rows, collate
 from tasks.structure import head_size
-from tasks.training import Rows, collate, forward
+from tasks.training import forward
 
 Method = Literal["fisher", "taylor"]
 BATCH_SIZE = 32

@@ -14,7 +14,8 @@ import numpy as np
 
 from bento.errors import UserError
 from tasks.architecture import load_classifier
-from tasks.training import Rows, collate, length_grouped, make_accelerator, model_inputs, tokenize
+from tasks.batches import Rows, collate, length_grouped, tokenize
+from tasks.training import make_accelerator, model_inputs
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context

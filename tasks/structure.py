@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.architecture import layer_list, part, set_layers
+from tasks.batches import Rows
 from tasks.students import run_rows
-from tasks.training import Rows
 
 OutputRole = Literal["attention_output", "feed_forward_out"]
 OUTPUT_ROLES: tuple[OutputRole, ...] = ("attention_output", "feed_forward_out")

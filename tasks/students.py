@@ -13,7 +13,8 @@ import numpy as np
 
 from bento.errors import UserError
 from tasks.architecture import layer_list, part, set_layers
-from tasks.training import Rows, collate, model_inputs
+from tasks.batches import Rows, collate
+from tasks.training import model_inputs
 
 log = logging.getLogger("retort.students")
 

@@ -18,12 +18,13 @@ from pydantic import Field
 
 from bento.errors import RetortError, UserError
 from tasks.architecture import Architecture, read_architecture, reads_every_token
+from tasks.batches import Rows, tokenize
 from tasks.data import read_labels, read_split, read_target
 from tasks.ensemble import ensemble_logits
 from tasks.positions import extend_positions
 from tasks.store import Step, run_step
 from tasks.task_types import SingleLabel, task_type
-from tasks.training import RecipeConfig, Rows, fit, tokenize, write_history
+from tasks.training import RecipeConfig, fit, write_history
 from tasks.types import Artifact, Split
 
 log = logging.getLogger("retort.train")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from bento.entities import first_tokens, words_of
+from tasks.batches import Batch, Rows, collate, length_grouped
 from tasks.first_token import first_token_only
 from tasks.task_types import TaskType
 from tasks.types import Section
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("retort.training")
 
-Batch = dict[str, "torch.Tensor"]
 CHECKPOINT = "checkpoint.pt"
-MEGABATCH = 50  # batches that are sorted by length together: little padding, still shuffled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,74 +79,6 @@ class Epoch:
     validation_score: float
     """Accuracy, or what the task has in its place."""
     sentences_per_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Tokenised rows with whatever targets the loss needs, one array a target."""
-
-    token_ids: Sequence[Sequence[int]]
-    type_ids: Sequence[Sequence[int]] | None
-    targets: dict[str, "np.ndarray[Any, Any]"]
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
-
-
-def tokenize(
-    tokenizer: Any,
-    texts: Sequence[Any],
-    *,
-    max_tokens: int,
-    targets: dict[str, Any] | None = None,
-    words: bool = False,
-) -> Rows:
-    """Encode texts, or pairs of them, once, unpadded; padding is by batch.
-
-    With `words` there is one target more, `words`: firsts_NW, the token at which each word is answered, -1 for none.
-    """
-    pairs = bool(texts) and not isinstance(texts[0], str)
-    first = [text[0] for text in texts] if pairs else list(texts)
-    second = [text[1] for text in texts] if pairs else None
-    encoded = tokenizer(first, second, truncation=True, max_length=max_tokens)
-    targets = dict(targets or {})
-    if words:
-        found = [first_tokens(one, words_of(text)) for one, text in zip(encoded.encodings, texts, strict=True)]
-        targets["words"] = np.full((len(texts), max_tokens), -1, dtype=np.int64)
-        for row, firsts in enumerate(found):
-            targets["words"][row, : len(firsts)] = firsts[:max_tokens]
-    return Rows(token_ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids"), targets=targets)
-
-
-def length_grouped(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
-    """Shuffled batches of row numbers in which lengths are alike, so that little is padded."""
-    order = rng.permutation(len(lengths))
-    chunk = batch_size * MEGABATCH
-    batches = []
-    for start in range(0, len(order), chunk):
-        rows = sorted(order[start : start + chunk].tolist(), key=lambda row: -lengths[row])
-        batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
-    return [batches[at] for at in rng.permutation(len(batches))]
-
-
-def collate(rows: Rows, indices: Sequence[int], pad_id: int) -> Batch:
-    """Pad the named rows to the longest of them: input_ids_BT, attention_mask_BT, token_type_ids_BT, targets."""
-    import torch
-
-    length = max(len(rows.token_ids[index]) for index in indices)
-    ids_BT = np.full((len(indices), length), pad_id, dtype=np.int64)
-    mask_BT = np.zeros_like(ids_BT)
-    types_BT = np.zeros_like(ids_BT)
-    for at, index in enumerate(indices):
-        num_tokens = len(rows.token_ids[index])
-        ids_BT[at, :num_tokens] = rows.token_ids[index]
-        mask_BT[at, :num_tokens] = 1
-        if rows.type_ids is not None:
-            types_BT[at, :num_tokens] = rows.type_ids[index]
-    batch = {"input_ids": torch.from_numpy(ids_BT), "attention_mask": torch.from_numpy(mask_BT)}
-    if rows.type_ids is not None:
-        batch["token_type_ids"] = torch.from_numpy(types_BT)
-    return batch | {name: torch.from_numpy(values[list(indices)]) for name, values in rows.targets.items()}
 
 
 def forward(model: Any, batch: Batch) -> "torch.Tensor":
@@ -242,16 +172,10 @@ def fit(
         if not every_token:
             stack.enter_context(first_token_only(model))
         accelerator = make_accelerator()
-        torch.manual_seed(recipe.seed)
         lengths = [len(ids) for ids in train.token_ids]
         steps_per_epoch = math.ceil(len(train) / recipe.batch_size) // accelerator.num_processes
-        beside = (beside or torch.nn.Module()).to(accelerator.device)
         num_steps = steps_per_epoch * recipe.epochs
-        groups = _parameter_groups([*model.parameters(), *beside.parameters()], recipe)
-        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_warmup(recipe, num_steps))
-        model, optimizer = accelerator.prepare(model, optimizer)
-        state = _State(model=accelerator.unwrap_model(model), beside=beside, optimizer=optimizer, schedule=schedule)
+        model, state = _prepare(accelerator, model, beside or torch.nn.Module(), recipe, num_steps)
         history, best = state.resume(work)
         for number in range(len(history) + 1, recipe.epochs + 1):
             if _stalled(history[first_kept_epoch - 1 :], recipe.patience):
@@ -262,8 +186,7 @@ def fit(
             mean_loss = _train_epoch(
                 accelerator,
                 model,
-                optimizer,
-                schedule,
+                state,
                 (collate(train, rows, pad_id) for rows in share),
                 loss,
                 len(share),
@@ -282,6 +205,20 @@ def fit(
                 state.save(work, history, best)
         state.model.load_state_dict(best)
         return history
+
+
+def _prepare(accelerator: Any, model: Any, beside: Any, recipe: Recipe, num_steps: int) -> tuple[Any, "_State"]:
+    """The model as the accelerator runs it, and all that training changes."""
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    beside = beside.to(accelerator.device)
+    groups = _parameter_groups([*model.parameters(), *beside.parameters()], recipe)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_warmup(recipe, num_steps))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    state = _State(model=accelerator.unwrap_model(model), beside=beside, optimizer=optimizer, schedule=schedule)
+    return model, state
 
 
 def _tell(name: str, epoch: Epoch, num_epochs: int, what: str) -> None:
@@ -305,8 +242,7 @@ def write_history(history: Sequence[Epoch], out: Path) -> None:
 def _train_epoch(
     accelerator: Any,
     model: Any,
-    optimizer: Any,
-    schedule: Any,
+    state: "_State",
     batches: Iterator[Batch],
     loss: Callable[["torch.Tensor", Batch], "torch.Tensor"],
     num_batches: int,
@@ -328,9 +264,9 @@ def _train_epoch(
         value = loss(logits_BC.float(), batch)
         accelerator.backward(value)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        state.optimizer.step()
+        state.schedule.step()
+        state.optimizer.zero_grad(set_to_none=True)
         after_step(number)
         total += float(value.detach())
     if not math.isfinite(total):

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from bento.errors import UserError
 from tasks.architecture import Architecture, load_classifier, require_head_pruning, require_parts
+from tasks.batches import Rows, tokenize
 from tasks.compress.context import Context
 from tasks.cut_losses import first_rows
 from tasks.data import read_split
@@ -21,7 +22,7 @@ from tasks.positions import cut_positions
 from tasks.store import Step, run_step
 from tasks.structure import keep_heads
 from tasks.students import NUM_PROBE_ROWS, check_layers, check_widths, keep_layers, narrow, search_layers
-from tasks.training import Rows, tokenize, write_history
+from tasks.training import write_history
 from tasks.transfer import TransferConfig
 from tasks.types import Artifact
 

@@ -19,12 +19,13 @@ from tasks.architecture import (
     load_classifier,
     reads_every_token,
 )
+from tasks.batches import collate, tokenize
 from tasks.compress.context import Context
 from tasks.data import read_labels, read_split, read_target
 from tasks.first_token import select_first_token_early
 from tasks.store import Step
 from tasks.structure import trim_neurons
-from tasks.training import collate, forward, tokenize
+from tasks.training import forward
 from tasks.types import Artifact, Section
 
 log = logging.getLogger("retort.export")

@@ -20,13 +20,14 @@ from bento.errors import UserError
 from bento.predictor import open_session
 from tasks.architecture import Architecture, load_classifier
 from tasks.attention_speed import median_ms
+from tasks.batches import tokenize
 from tasks.compress.context import Context
 from tasks.compress.export import fuse, write_graph
 from tasks.data import read_split
 from tasks.distillation import Training, distil_into
 from tasks.positions import cut_positions, extend_positions
 from tasks.store import Step
-from tasks.training import tokenize, write_history
+from tasks.training import write_history
 from tasks.types import Artifact
 
 log = logging.getLogger("retort.linformer")

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from bento.errors import UserError
 from tasks.architecture import Architecture, load_classifier, require_head_pruning, require_parts
+from tasks.batches import Rows, tokenize
 from tasks.compress.context import Context
 from tasks.cut_losses import CutLosses, cut_losses, first_rows, layer_losses, strongest
 from tasks.data import read_labels, read_split
@@ -38,7 +39,7 @@ from tasks.structure import (
     trim_neurons,
 )
 from tasks.task_types import SingleLabel
-from tasks.training import Rows, tokenize, write_history
+from tasks.training import write_history
 from tasks.types import Artifact
 
 log = logging.getLogger("retort.prune_structure")

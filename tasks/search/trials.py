@@ -20,13 +20,13 @@ from bento.manifest import folder_size_bytes
 from bento.predictor import Predictor
 from bento.settings import store_folder
 from tasks.architecture import load_classifier
+from tasks.batches import tokenize
 from tasks.compress.context import Context
 from tasks.compress.distil import Distil
 from tasks.data import read_labels, read_split
 from tasks.search.space import SearchConfig, chain_of
 from tasks.students import NUM_PROBE_ROWS, probe_score
 from tasks.task_types import SingleLabel
-from tasks.training import tokenize
 from tasks.types import Artifact
 
 log = logging.getLogger("retort.search")

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from tasks.architecture import layer_list, load_classifier, part, set_layers
+from tasks.batches import Rows
 from tasks.compress.context import Context
 from tasks.cut_losses import cut_losses, divergence, first_rows, layer_losses, strongest
 from tasks.importance import Importance, importance
 from tasks.structure import Kept, LayerSize, cut, input_moments, refit
-from tasks.training import Rows, predict_logits
+from tasks.training import predict_logits
 
 
 @pytest.fixture

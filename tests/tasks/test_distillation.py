@@ -9,10 +9,11 @@ import torch
 from transformers import AutoTokenizer
 
 from tasks.architecture import load_classifier
+from tasks.batches import collate, tokenize
 from tasks.compress.distil import Distil
 from tasks.distillation import _Knowledge, distillation_loss, hidden_loss, relation_loss, spread
 from tasks.task_types import UNLABELLED, SingleLabel
-from tasks.training import collate, forward, tokenize
+from tasks.training import forward
 from tasks.vocabulary import cut_vocabulary
 from tests.small import write_bert
 

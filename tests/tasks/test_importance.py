@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tasks.architecture import layer_list, load_classifier, part
+from tasks.batches import Rows, collate
 from tasks.compress.context import Context
 from tasks.importance import importance
-from tasks.training import Rows, collate, forward
+from tasks.training import forward
 
 STEP = 1e-3
 

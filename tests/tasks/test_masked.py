@@ -42,7 +42,7 @@ def test_the_head_learns_what_stands_where(context: Context, monkeypatch: pytest
     monkeypatch.setattr(masked, "NUM_STEPS", 150)
     tokenizer = AutoTokenizer.from_pretrained(context.teacher.path)
     from tasks.architecture import load_classifier
-    from tasks.training import tokenize
+    from tasks.batches import tokenize
 
     model = load_classifier(context.teacher.path)
     rows = tokenize(tokenizer, ["the car is red"] * 64, max_tokens=16)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tasks import training
+from tasks.batches import Rows, collate
 from tasks.task_types import SingleLabel
-from tasks.training import Recipe, Rows, collate, fit, length_grouped
+from tasks.training import Recipe, fit
 
 RECIPE = Recipe(
     epochs=4, learning_rate=0.05, batch_size=8, warmup=0.1, weight_decay=0.0, patience=4, seed=0
@@ -135,24 +136,6 @@ def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path: Path) -> None:
             Bag(), rows(20, 1), rows(10, 2), task=SingleLabel(), recipe=RECIPE, pad_id=0, work=tmp_path, name="bag",
             loss=lambda logits_BC, batch: cross_entropy(logits_BC, batch) * float("nan"),
         )  # fmt: skip
-
-
-def test_batches_cover_all_rows_once_and_pad_little() -> None:
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(1, 60, size=3_000).tolist()
-    batches = length_grouped(lengths, 32, rng)
-    assert sorted(row for batch in batches for row in batch) == list(range(3_000))
-    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
-    assert padded < 1.1 * sum(lengths)
-
-
-def test_padding_goes_to_the_longest_of_the_batch() -> None:
-    some = Rows(token_ids=[[5, 6], [7, 8, 9]], type_ids=[[0, 1], [0, 0, 1]], targets={"label": np.array([0, 1])})
-    batch = collate(some, [0, 1], pad_id=3)
-    assert batch["input_ids"].tolist() == [[5, 6, 3], [7, 8, 9]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
-    assert batch["token_type_ids"].tolist() == [[0, 1, 0], [0, 0, 1]]
-    assert batch["label"].tolist() == [0, 1]
 
 
 def test_a_model_without_token_types_is_not_given_them() -> None:

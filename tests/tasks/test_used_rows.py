@@ -7,8 +7,9 @@ import torch
 from torch.nn.utils import parametrize
 
 from tasks.architecture import load_classifier
+from tasks.batches import Rows
 from tasks.task_types import SingleLabel
-from tasks.training import Recipe, Rows, fit, predict_logits
+from tasks.training import Recipe, fit, predict_logits
 from tasks.used_rows import used_rows_only
 from tests.small import write_bert
 

@@ -11,12 +11,13 @@ from transformers import AutoModelForSequenceClassification
 
 from bento.errors import UserError
 from tasks.architecture import Architecture, load_classifier
+from tasks.batches import Rows, tokenize
 from tasks.compress.context import Context
 from tasks.compress.distil import Distil
 from tasks.positions import cut_positions
 from tasks.structure import keep_heads
 from tasks.students import keep_layers, narrow, search_layers
-from tasks.training import Rows, predict_logits, tokenize
+from tasks.training import predict_logits
 
 MINILM = Architecture(
     model_type="bert", num_layers=6, num_heads=12, hidden_size=384, intermediate_size=1536, max_positions=512,

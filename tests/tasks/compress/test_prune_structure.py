@@ -23,6 +23,7 @@ from bento.errors import UserError
 from bento.manifest import ONNX_FILE, Manifest, folder_sha256
 from bento.predictor import Predictor
 from tasks.architecture import Architecture, layer_list, load_classifier, part, read_architecture
+from tasks.batches import Rows
 from tasks.compress.context import Context
 from tasks.compress.export import Export
 from tasks.compress.prune_structure import (
@@ -41,7 +42,7 @@ from tasks.store import run_step
 from tasks.structure import Kept, LayerSize, cut, input_moments, layer_sizes, pad_neurons, refit, refit_part
 from tasks.task_types import SingleLabel
 from tasks.train import PACKAGED, find_model
-from tasks.training import Rows, fit, predict_logits
+from tasks.training import fit, predict_logits
 from tasks.types import Artifact
 
 SENTENCES = ["the car over there is red", "a blue lamp"]
