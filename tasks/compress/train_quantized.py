@@ -56,7 +56,9 @@ class TrainQuantized(Training):
         from transformers import AutoTokenizer
 
         tokenizer, model = AutoTokenizer.from_pretrained(source), load_classifier(source)
-        rounded = round_weights(model, weight_bits=self.weight_bits, embedding_bits=self.embedding_bits)
+        rounded = round_weights(
+            model, weight_bits=self.weight_bits, embedding_bits=self.embedding_bits, half_scales=not self.activations
+        )
         matrices = _of_kind(model, "Linear") if self.activations else []
         hooks = [module.register_forward_pre_hook(_round_input) for module in matrices]
         history = distil_into(model, tokenizer, self, context, work=work, name="train_quantized")
@@ -68,15 +70,19 @@ class TrainQuantized(Training):
         write_history(history, out)
 
 
-def round_weights(model: Any, *, weight_bits: int, embedding_bits: int) -> list[Any]:
-    """Make `model` compute with rounded matrices and embeddings; the modules concerned."""
+def round_weights(model: Any, *, weight_bits: int, embedding_bits: int, half_scales: bool) -> list[Any]:
+    """Make `model` compute with rounded matrices and embeddings; the modules concerned.
+
+    Embeddings and 4-bit matrices are stored with scales in 16 bits, 8-bit matrices only where they are stored and not
+    multiplied in integers: `half_scales`.
+    """
     from torch.nn.utils import parametrize
 
     tables, matrices = _of_kind(model, "Embedding"), _of_kind(model, "Linear")
     for module in tables:
         parametrize.register_parametrization(module, "weight", _make_rounding(embedding_bits, half_scales=True))
     for module in matrices:
-        rounding = _make_rounding(weight_bits, half_scales=weight_bits == 4)
+        rounding = _make_rounding(weight_bits, half_scales=half_scales or weight_bits == 4)
         parametrize.register_parametrization(module, "weight", rounding)
     return tables + matrices
 
