@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_a_loss_is_that_of_the_model_cut_and_refitted_there(model: Any, rows: Ro
     kept = {1: strongest(scores, 1, LayerSize(num_heads=2, num_neurons=32))}
     refit(model, kept, moments)
     assert divergence(before, answers(model, rows)) == pytest.approx(lost.neurons[1][32], rel=1e-3)
-    smaller = load_classifier(model.config.name_or_path)
+    smaller = load_classifier(Path(model.config.name_or_path))
     set_layers(smaller, [0, 2])
     assert divergence(before, answers(smaller, rows)) == pytest.approx(lost.layers_L[1], rel=1e-3)
 
