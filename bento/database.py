@@ -73,7 +73,7 @@ def _engine(url: str) -> sa.Engine:
 
 def _json(value: Any) -> str:
     """Standard JSON, where a number that is not finite is null: PostgreSQL refuses Python's `NaN`."""
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _use_wal(connection: Any, _record: Any) -> None:

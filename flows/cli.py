@@ -68,7 +68,7 @@ def _escape(text: str) -> str:
 def _print_json(value: Any) -> None:
     import orjson
 
-    print(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())  # noqa: T201
+    print(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())  # noqa: T201
 
 
 @app.command()
