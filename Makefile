@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .SILENT:
-.PHONY: setup demo test check lint types pytest format clean
+.PHONY: setup demo demo-loop test check lint types pytest format clean
 .DEFAULT_GOAL := setup
 
 VENV := .venv
@@ -49,6 +49,11 @@ setup:
 demo: setup
 	$(VENV)/bin/retort run configs/quickstart.yaml
 
+# Build, serve, drift, audit, retrain, promotion under load, a bad challenger: some minutes, in a state folder of its own.
+demo-loop: setup
+	rm -rf .retort-demo
+	RETORT_HOME=.retort-demo $(PYTHON) -m flows.demo.loop
+
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -56,8 +61,9 @@ lint: setup
 types: setup
 	$(VENV)/bin/mypy
 
+# A process a core, each with whole files, so that what a file's tests share is made once.
 pytest: setup
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
 
 # What CI runs.
 test: lint types pytest

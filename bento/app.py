@@ -1,6 +1,7 @@
 """The ASGI app: settings, what lives as long as the process, and the routes.
 
-POST /predict  POST /feedback  GET /audit  GET /identity  /livez  /readyz  /metrics  /docs.json  /  and /v2/...
+POST /predict  POST /feedback  GET /audit  GET /identity  /livez  /readyz  /metrics  /docs.json  /schema.json  /
+and /v2/...
 """
 
 import asyncio
@@ -8,72 +9,58 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, Self
-from uuid import uuid4
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bento import handlers, records
-from bento.batcher import Batcher, QueueFullError
-from bento.metrics import Metrics
+from bento import access, handlers, records
+from bento.answer import Answer
+from bento.arm_counts import ArmCounts
+from bento.batcher import Batcher
+from bento.cache import AnswerCache, RedisCache
+from bento.inference import Inference
+from bento.loop_metrics import LoopMetrics
+from bento.metrics import Metrics, outcome
+from bento.overload import Overload, arrived_at
 from bento.predictor import Text
-from bento.records import RequestLog
-from bento.router import Champion, Router
+from bento.redaction import text_rule
+from bento.request_ids import AccessLog, RequestIds, WithRequestId, request_id
+from bento.request_log import RequestLog
+from bento.router import Champion, Identity, Router
 from bento.schemas import ApiError
-from bento.task_types import Floats
+from bento.serve_settings import ServeSettings
+from bento.shadow import Shadow
+
+if TYPE_CHECKING:
+    from bento.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
-WATCH_AFTER_S = 0.05
-"""A request that waits this long is watched for its client going away."""
 CLAIM_TIMEOUT_S = 0.2
 """The look-up of a caller's request id may not hold up an answer for longer."""
+CLAIM_PAUSE_S = 5.0
+"""After a look-up that failed, none is tried for so long: a database that hangs does not hold up each answer."""
 MAX_CLAIMED_IDS = 100_000
 
 Handler = Callable[["Server", Request], Awaitable[Response]]
 
 
-class ServeSettings(BaseModel):
-    """The service's settings, from the environment."""
+def _tracing() -> "Tracing | None":
+    """Tracing where OpenTelemetry's variables ask for it; else its packages are not even imported."""
+    if not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
+        return None
+    from bento import tracing
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: Path | None = None
-    """`RETORT_MODEL`: the model folder; the one in the Bento when absent."""
-    follow: str | None = None
-    """`RETORT_FOLLOW`: serve the champion of this name and follow its promotions."""
-    audit_rate: float = Field(default=0.05, ge=0, le=1)
-    """`RETORT_AUDIT_RATE`: share of requests drawn at random for labelling."""
-    max_batch: int = Field(default=1, ge=1, le=256)
-    """`RETORT_MAX_BATCH`: texts of equal length in one run; above 1, int8 answers depend on their neighbours."""
-    queue_limit: int = Field(default=1024, ge=256)
-    """`RETORT_QUEUE_LIMIT`: texts that may wait; beyond it the answer is 429."""
-    threads: int | None = Field(default=None, ge=1)
-    """`RETORT_THREADS`: ONNX Runtime threads; the model's manifest says when absent."""
-    deadline_ms: float = Field(default=10_000, gt=0)
-    """`RETORT_DEADLINE_MS`: a request that is not answered after this time gets a 503."""
-    drain_ms: float = Field(default=500, ge=0)
-    """`RETORT_DRAIN_MS`: from "not ready" to the closed socket at SIGTERM, for the load balancer to notice."""
-
-    @classmethod
-    def from_env(cls) -> Self:
-        """Read `RETORT_*`; empty means absent."""
-        names = {field: os.environ.get(f"RETORT_{field.upper()}") for field in cls.model_fields}
-        return cls.model_validate({field: value for field, value in names.items() if value})
-
-    def model_folder(self) -> Path | None:
-        """The embedded model: `RETORT_MODEL`, or `model/` beside this package inside a Bento."""
-        if self.model is not None:
-            return self.model
-        beside = Path(__file__).resolve().parent.parent / "model"
-        return beside if beside.is_dir() else None
+    return tracing.from_env()
 
 
 class Server:
@@ -82,6 +69,10 @@ class Server:
     def __init__(self, settings: ServeSettings, *, bento: str = "", router: Router | None = None) -> None:
         """`bento` is the tag of the Bento that this runs in, or empty."""
         self.settings = settings
+        self.keys = settings.keys()
+        self.rate_limit = settings.limit()
+        self.access_log = AccessLog(settings.access_log) if settings.access_log else None
+        self.tracing = _tracing()
         self.metrics = Metrics()
         self.router = router or Router(
             self.metrics,
@@ -90,28 +81,64 @@ class Server:
             bento=bento,
             threads=settings.threads,
         )
-        self.batcher = Batcher(self.metrics, max_batch=settings.max_batch, queue_limit=settings.queue_limit)
-        self.log = RequestLog(self.metrics)
+        batcher = Batcher(
+            self.metrics,
+            workers=settings.workers,
+            batch_tokens=settings.batch_tokens,
+            queue_limit=settings.queue_limit,
+        )
+        answers = AnswerCache(self.metrics, round(settings.cache_mb * 2**20))
+        self.inference = Inference(self.metrics, batcher, answers, _redis(settings, self.metrics), self.tracing)
+        self.loop_metrics = LoopMetrics(self._identity, self.metrics.loop_errors)
+        self.metrics.registry.register(self.loop_metrics)
+        key = settings.log_key.get_secret_value() if settings.log_key else None
+        self.stored_text = text_rule(settings.log_text, key)
+        self.log = RequestLog(self.metrics, stored_text=self.stored_text, spool_bytes=settings.spool_mb << 20)
+        self.arm_counts = ArmCounts(self.metrics.arm_count_errors)
+        self.shadow = Shadow(
+            self.metrics, self.router, self.log, self.arm_counts, is_idle=lambda: batcher.num_queued == 0
+        )
         self.draining = False
+        self._ids = RequestIds()
+        self.overload = Overload(
+            self.metrics,
+            deadline_ms=settings.deadline_ms,
+            ids=self._ids,
+            is_away=lambda: self.not_ready() is not None,
+        )
         self._claimed: OrderedDict[str, str] = OrderedDict()
+        self._predictions = cache(self.metrics.predictions.labels)
+        self._arms = cache(self.metrics.arm_requests.labels)
+        self._look_up_from = 0.0
 
     async def start(self) -> None:
         """Load the model and start the threads."""
         self.log.start()
-        self.batcher.start()
+        self.inference.start()
+        self.arm_counts.start()
+        self.shadow.start()
         await asyncio.to_thread(self.router.start)
+        self.loop_metrics.start()
 
     async def stop(self) -> None:
         """Answer what waits and write the rest of the log."""
         self.drain()
+        self.loop_metrics.stop()
         await asyncio.to_thread(self.router.stop)
-        await self.batcher.stop()
+        await asyncio.to_thread(self.shadow.stop)
+        await self.inference.stop()
+        await asyncio.to_thread(self.arm_counts.stop)
         await asyncio.to_thread(self.log.close)
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     def drain(self) -> None:
         """Become not ready; requests are still answered."""
         self.draining = True
         self.metrics.ready.set(0)
+
+    def _identity(self) -> Identity | None:
+        return None if self.router.current is None else self.router.current.identity
 
     def not_ready(self) -> str | None:
         """Why predictions should not be sent here, or None."""
@@ -131,10 +158,14 @@ class Server:
         Raises: ApiError 409 when other texts to the model `name` had this id before.
         """
         if request_id is None:
-            return uuid4().hex
-        digest = records.texts_sha256([(text, None) if isinstance(text, str) else text for text in texts])
-        known = self._claimed.get(request_id) or await self._logged_sha256(name, request_id)
-        if known not in (None, digest):
+            return self._ids.new()
+        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
+        digest, known = records.texts_sha256(pairs), self._claimed.get(request_id)
+        if known is None:
+            logged = await self._logged_sha256(name, request_id)
+            same = (None, digest, records.texts_sha256(pairs, self.stored_text))
+            known = digest if logged in same else logged
+        if known != digest:
             message = f"request_id {request_id!r} was used before, for other texts; take a new one"
             raise ApiError(409, "request_id_used", message, "request_id")
         self._claimed[request_id] = digest
@@ -148,52 +179,36 @@ class Server:
 
     async def _logged_sha256(self, name: str, request_id: str) -> str | None:
         """Digest of the texts that the log has under this id."""
+        if time.monotonic() < self._look_up_from:
+            return None
         try:
-            lookup = asyncio.to_thread(records.read_request, name, request_id)
+            lookup = asyncio.to_thread(records.request_texts, name, request_id)
             rows = await asyncio.wait_for(lookup, CLAIM_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - the log's database being away must not fail an answer
-            logger.warning("request_id %s is taken as new, since the log cannot be read: %s", request_id, error)
+            logger.warning("request_id %s is taken as new, since the log cannot be read: %r", request_id, error)
+            self._look_up_from = time.monotonic() + CLAIM_PAUSE_S
             return None
-        return records.texts_sha256([(row["text"], row["text_pair"]) for row in rows]) if rows else None
+        return records.texts_sha256(rows) if rows else None
 
-    async def infer(self, request: Request, champion: Champion, texts: Sequence[Text]) -> Floats:
-        """probabilities_NC of `texts`. Raises: ApiError 429 for a full queue, 503 past the deadline."""
-        try:
-            answer = self.batcher.submit(champion.predictor, texts)
-        except QueueFullError as error:
-            raise ApiError(429, "queue_full", str(error), headers={"Retry-After": "1"}) from error
-        watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, _watch, request, answer)
-        try:
-            async with asyncio.timeout(self.settings.deadline_ms / 1000):
-                return await answer
-        except TimeoutError as error:
-            message = f"no answer within {self.settings.deadline_ms:g} ms; try again later"
-            raise ApiError(503, "deadline_exceeded", message, headers={"Retry-After": "1"}) from error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise ApiError(499, "client_gone", "the client closed the connection") from None
-        finally:
-            watch.cancel()
-
-    def record(self, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
-        """Count the labels that were answered and hand the rows to the log."""
-        for label in labels:
-            self.metrics.predictions.labels(label=label).inc()
+    def record(self, rows: Sequence[dict[str, Any]], answers: Sequence[Answer]) -> None:
+        """Count what was answered and hand the rows of one request to the log."""
+        self._arms(rows[0]["arm"]).inc()
+        for answer in answers:
+            for label in answer.named:
+                self._predictions(label).inc()
+            for confidence in answer.confidences:
+                self.metrics.confidence.observe(confidence)
+            if answer.abstained:
+                self.metrics.abstentions.inc()
         self.log.append(rows)
 
 
-def _watch(request: Request, answer: asyncio.Future[Floats]) -> None:
-    """Cancel `answer` when the client goes away before it is there."""
-    task = asyncio.ensure_future(_cancel_when_gone(request, answer))
-    answer.add_done_callback(lambda _: task.cancel())
-
-
-async def _cancel_when_gone(request: Request, answer: asyncio.Future[Floats]) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    answer.cancel()
+def _redis(settings: ServeSettings, metrics: Metrics) -> RedisCache | None:
+    if settings.redis_url is None:
+        return None
+    return RedisCache(
+        metrics, settings.redis_url, ttl_s=settings.redis_ttl_s, timeout_s=settings.redis_timeout_ms / 1000
+    )
 
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -207,6 +222,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/readyz", handlers.readyz),
     ("GET", "/metrics", handlers.metrics),
     ("GET", "/docs.json", handlers.docs),
+    ("GET", "/schema.json", handlers.schema),
     ("GET", "/v2", handlers.v2_server),
     ("GET", "/v2/health/live", handlers.v2_live),
     ("GET", "/v2/health/ready", handlers.v2_ready),
@@ -218,30 +234,80 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 def _endpoint(server: Server, path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """`handler` with its errors turned into answers and its time and status counted."""
+    handler = access.guarded(server, path, handler)
+
+    latency = cache(partial(server.metrics.latency.labels, path))
+    answered = cache(partial(server.metrics.requests.labels, path))
 
     async def endpoint(request: Request) -> Response:
-        started = time.perf_counter()
+        started = arrived_at(request)
         try:
             response = await handler(server, request)
-        except ApiError as error:
-            response = handlers.error_response(error)
+        except ApiError as refusal:
+            response = _failed(server, refusal, path)
         except Exception:
-            logger.exception("%s %s failed", request.method, path)
-            response = handlers.error_response(ApiError(500, "internal", "the service failed; its log says why"))
-        server.metrics.latency.labels(route=path).observe(time.perf_counter() - started)
-        server.metrics.requests.labels(route=path, status=str(response.status_code)).inc()
+            logger.exception("%s %s failed, request id %s", request.method, path, request_id(request))
+            error = ApiError(500, "internal", "the service failed; its log says why")
+            response = _failed(server, error, path)
+        if server.draining:
+            response.headers["Connection"] = "close"  # the next request then goes to another replica
+        seconds = time.perf_counter() - started
+        latency(outcome(response.status_code)).observe(seconds)
+        answered(str(response.status_code)).inc()
+        if server.access_log is not None:
+            server.access_log.write(request, path, response.status_code, seconds)
         return response
 
-    return endpoint
+    return endpoint if server.tracing is None else server.tracing.traced(path, endpoint)
 
 
-async def _no_route(server: Server, request: Request) -> Response:
-    """404, or 405 when the path exists with another method."""
-    allowed = {method for method, path, _ in ROUTES if path == request.url.path}
-    if allowed:
-        message = f"expected {' or '.join(sorted(allowed))}, got {request.method}"
-        raise ApiError(405, "method_not_allowed", message, headers={"Allow": ", ".join(sorted(allowed))})
-    raise ApiError(404, "not_found", f"no such path: {request.url.path}; /docs.json lists what there is")
+def _failed(server: Server, error: ApiError, path: str) -> Response:
+    server.metrics.errors.labels(code=error.code).inc()
+    return handlers.error_response(error, path)
+
+
+def _otherwise(routes: Sequence[Route]) -> Handler:
+    """What answers where no route does: 404, or 405 when the path exists with another method."""
+
+    async def no_route(_server: Server, request: Request) -> Response:
+        path = request.scope["path"]
+        allowed = sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
+        if allowed:
+            message = f"expected {' or '.join(allowed)}, got {request.method}"
+            raise ApiError(405, "method_not_allowed", message, headers={"Allow": ", ".join(allowed)})
+        raise ApiError(404, "not_found", f"no such path: {path[:200]}; /docs.json lists what there is")
+
+    return no_route
+
+
+def _middleware(settings: ServeSettings) -> Iterator[Middleware]:
+    yield Middleware(WithRequestId)
+    if settings.cors_origins:
+        yield Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "X-API-Key", "X-Request-Id"),
+            expose_headers=("X-Request-Id", "Retry-After"),
+        )
+
+
+class HotPath:
+    """ASGI middleware: what carries the traffic skips the router, which tries one pattern after another."""
+
+    def __init__(self, app: ASGIApp, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        """`endpoint` answers a POST to `path`, `app` all else."""
+        self.app = app
+        self.path = path
+        self.endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
+            response = await self.endpoint(Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 def create_app(server: Server) -> Starlette:
@@ -256,6 +322,15 @@ def create_app(server: Server) -> Starlette:
             await server.stop()
 
     routes = [Route(path, _endpoint(server, path, handler), methods=[method]) for method, path, handler in ROUTES]
-    every_method = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    routes.append(Route("/{path:path}", _endpoint(server, "other", _no_route), methods=every_method))
-    return Starlette(routes=routes, lifespan=lifespan)
+    otherwise = _endpoint(server, "other", _otherwise(routes))
+
+    async def no_route(request: Request, _error: Exception) -> Response:
+        return await otherwise(request)
+
+    hot = Middleware(HotPath, path="/predict", endpoint=_endpoint(server, "/predict", handlers.predict))
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[*_middleware(server.settings), hot],
+        exception_handlers={404: no_route, 405: no_route},
+    )

@@ -1,208 +1,260 @@
-"""Micro-batching: one worker thread takes all that waits, without a waiting window.
+"""Length-aware micro-batching: texts are tokenised first, and whichever worker is free takes the oldest and with it
+those of similar length whose padding costs less than runs of their own.
 
-A dynamic int8 model scales its activations over the whole batch, so the other rows of a batch change an answer. On
-1,000 real sentences and a 3-layer int8 MiniLM, batches of 8 of equal length moved logits by up to 0.0036 (a tenth of
-their standard deviation) and saved 11-13 % of the time; batches of 32 saved 17-21 %. The default is therefore one text
-a run: an answer never depends on who else is asking, and is the one that was evaluated. `max_batch` above 1 groups
-texts of exactly equal length, so nothing is ever padded.
+There is no waiting window: batches grow by themselves while the workers are busy, and a lone text runs at once. All
+workers take from one queue. A model whose answer to a text depends on its batch (dynamic int8 scales its activations
+over all rows) runs a text at a time, so an answer never depends on who else is asking and is the one that was
+evaluated.
+
+The queue is bounded by time rather than by number: what is predicted to be answered after its deadline is refused at
+once, and what has passed its deadline or lost its client while it waited is not computed.
 """
 
 import asyncio
-import queue
+import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from tokenizers import Encoding
 
+from bento.answer import Answer
+from bento.cost import companions
 from bento.errors import RetortError
 from bento.metrics import Metrics
 from bento.predictor import Predictor, Text
-from bento.task_types import Floats
 
-MAX_BATCH_TOKENS = 4096
-"""Tokens in one run of the model, which bounds its memory."""
-MAX_TAKE_TEXTS = 256
-"""Texts taken from the queue at once, which bounds how long an answer waits for its neighbours."""
+WINDOW_TEXTS = 64
+"""The oldest that wait; a run's texts come from these."""
+LEARNING_RATE = 0.1
+"""Weight of the newest run in the ratio of measured to predicted time."""
+SCALE_RANGE = (0.05, 100.0)
 
 
 class QueueFullError(RetortError):
-    """More texts wait than the queue holds: the caller should come back later."""
+    """A text would be answered too late: the caller should come back in `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """`retry_after_s` is when what waits now is answered."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(RetortError):
+    """The deadline passed while the text waited, so it was not computed."""
 
 
 @dataclass(eq=False, slots=True)
-class Job:
-    """One request's texts on their way through the worker."""
+class Waiting:
+    """One text in the queue."""
 
     predictor: Predictor
-    texts: Sequence[Text]
-    answer: asyncio.Future[Floats]
-    queued_at: float = field(default_factory=time.perf_counter)
-    encodings: list[Encoding] = field(default_factory=list)
-    logits_NC: Floats = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
-    num_left: int = 0
+    text: Text
+    encoding: Encoding
+    num_tokens: int
+    cost_ms: float
+    queued_at: float
+    deadline: float
+    """Of whoever waits longest."""
+    answers: list[asyncio.Future[Answer]]
+    """One for each that waits for it."""
+    taken_at: float = 0.0
+    """When a worker took it; 0 while it waits."""
+    then: Callable[[Answer | None], None] | None = None
+    """Called in the event loop with the answer, or with None when there is none."""
 
-    def tokenize(self) -> None:
-        """Fill the encodings and make room for the logits."""
-        self.encodings = self.predictor.tokenize(self.texts)
-        self.logits_NC = np.empty((len(self.texts), *self.predictor.answer_shape), dtype=np.float32)
-        self.num_left = len(self.texts)
+    def join(self, deadline: float) -> asyncio.Future[Answer]:
+        """Wait for the same answer as well."""
+        self.deadline = max(self.deadline, deadline)
+        self.answers.append(self.answers[0].get_loop().create_future())
+        return self.answers[-1]
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One text of a job."""
-
-    job: Job
-    index: int
-
-    @property
-    def text(self) -> Text:
-        """What was asked."""
-        return self.job.texts[self.index]
-
-    @property
-    def encoding(self) -> Encoding:
-        """The row's tokens."""
-        return self.job.encodings[self.index]
-
-    @property
-    def num_tokens(self) -> int:
-        """The row's length, special tokens included."""
-        return len(self.encoding.ids)
-
-
-def plan_runs(jobs: Sequence[Job], max_batch: int) -> Iterator[list[Row]]:
-    """Split the rows of `jobs` into runs of one predictor and one length, within the row and token budgets.
-
-    With `max_batch=1` the order is first come, first served, so a short request is not held up by a later long one.
-    """
-    rows = [Row(job, index) for job in jobs for index in range(len(job.texts))]
-    if max_batch == 1:
-        yield from ([row] for row in rows)
-        return
-    groups: dict[tuple[int, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((id(row.job.predictor), row.num_tokens), []).append(row)
-    for (_, num_tokens), group in groups.items():
-        size = max(1, min(max_batch, MAX_BATCH_TOKENS // max(1, num_tokens)))
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+    def is_wanted(self, now: float) -> bool:
+        """Whether somebody still waits."""
+        return self.deadline >= now and not all(answer.done() for answer in self.answers)
 
 
 class Batcher:
-    """A bounded queue in front of one inference thread; submit from one event loop."""
+    """A bounded queue in front of inference threads; submit from one event loop."""
 
-    def __init__(self, metrics: Metrics, *, max_batch: int = 1, queue_limit: int = 1024) -> None:
-        """`max_batch` rows a run; at most `queue_limit` texts wait."""
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        workers: int | None = None,
+        batch_tokens: int | None = None,
+        queue_limit: int = 1024,
+    ) -> None:
+        """`workers` and `batch_tokens` in place of those in the model's manifest; at most `queue_limit` texts wait."""
         self.metrics = metrics
-        self.max_batch = max_batch
+        self.workers = workers
+        self.batch_tokens = batch_tokens
         self.queue_limit = queue_limit
         self.num_queued = 0
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="retort-inference", daemon=True)
+        self._backlog_ms = 0.0
+        self._scale = 1.0
+        self._queue: OrderedDict[int, Waiting] = OrderedDict()
+        self._keys = itertools.count()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the worker."""
-        self._thread.start()
+        """Take the running event loop; the workers start with the first model that is asked."""
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self) -> None:
-        """Answer what waits, then end the worker."""
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        """Answer what waits, then end the workers."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        await asyncio.sleep(0)  # the last answers are delivered in the loop
 
-    def submit(self, predictor: Predictor, texts: Sequence[Text]) -> asyncio.Future[Floats]:
-        """Queue N texts; the future holds probabilities_NC in order, or what the predictor raised for these texts.
+    def predicted_wait_s(self) -> float:
+        """When what waits now will have been answered, as runs took lately."""
+        return self._backlog_ms * self._scale / 1000 / max(1, len(self._threads))
 
-        Cancelling the future before its turn saves the inference. Raises: QueueFullError.
+    def admit(self, num_texts: int, timeout_s: float, cost_ms: float = 0.0) -> None:
+        """Refuse what would be late; a text that waits for no other is always taken. Raises: QueueFullError."""
+        wait_s = self.predicted_wait_s()
+        full = self.num_queued + num_texts > self.queue_limit
+        if not full and (wait_s == 0 or wait_s + cost_ms * self._scale / 1000 <= timeout_s):
+            return
+        self.metrics.rejected.inc()
+        limit = f"the limit is {self.queue_limit}" if full else f"the request has {timeout_s * 1000:.0f} ms"
+        message = f"{self.num_queued} texts wait, an answer in {wait_s * 1000:.0f} ms, and {limit}; try again later"
+        raise QueueFullError(message, wait_s)
+
+    def submit(
+        self, predictor: Predictor, texts: Sequence[Text], encodings: Sequence[Encoding], *, deadline: float
+    ) -> list[Waiting]:
+        """Queue N texts with their encodings; the first future of each holds the answer, or why there is none.
+
+        `deadline` is in the seconds of `time.perf_counter`. Cancelling all futures of a text before its turn saves the
+        inference. Raises: QueueFullError for all of them.
         """
-        if self.num_queued + len(texts) > self.queue_limit:
-            self.metrics.rejected.inc()
-            raise QueueFullError(f"{self.num_queued} texts wait and the limit is {self.queue_limit}; try again later")
-        job = Job(predictor, texts, asyncio.get_running_loop().create_future())
-        self._count(len(texts))
-        job.answer.add_done_callback(lambda _: self._count(-len(texts)))
-        self._jobs.put(job)
-        return job.answer
+        cost = predictor.serving.cost
+        costs_ms = [cost.of(1, len(encoding.ids)) for encoding in encodings]
+        now = time.perf_counter()
+        self.admit(len(texts), deadline - now, sum(costs_ms))
+        if len(self._threads) < self._num_workers(predictor):
+            self._add_workers(self._num_workers(predictor))
+        added = [
+            Waiting(predictor, text, encoding, len(encoding.ids), cost_ms, now, deadline, [self._create_future()])
+            for text, encoding, cost_ms in zip(texts, encodings, costs_ms, strict=True)
+        ]
+        self._count(len(added), sum(costs_ms))
+        with self._changed:
+            for one in added:
+                self._queue[next(self._keys)] = one
+            self._changed.notify(len(added))
+        return added
 
-    def _count(self, num_texts: int) -> None:
+    def _num_workers(self, predictor: Predictor) -> int:
+        return self.workers or predictor.serving.workers
+
+    def _add_workers(self, num_workers: int) -> None:
+        while len(self._threads) < num_workers:
+            name = f"retort-inference-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+            self._threads[-1].start()
+
+    def _create_future(self) -> asyncio.Future[Answer]:
+        if self._loop is None:
+            raise RuntimeError("the batcher was not started")
+        return self._loop.create_future()
+
+    def _count(self, num_texts: int, cost_ms: float) -> None:
         self.num_queued += num_texts
+        self._backlog_ms = max(0.0, self._backlog_ms + cost_ms) if self.num_queued else 0.0
         self.metrics.queue_texts.set(self.num_queued)
 
     def _work(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            jobs, stopping = self._take(first)
-            self._answer(jobs)
-            if stopping:
-                return
+        while run := self._take():
+            started = time.perf_counter()
+            ready = self._unless_late(run, started)
+            if ready:
+                self._post(ready, self._run(ready))
+                self._learn(ready, started)
 
-    def _take(self, first: Job) -> tuple[list[Job], bool]:
-        """`first` and what else waits already, up to the budget; and whether the stop mark was among it."""
-        jobs, num_texts = [first], len(first.texts)
-        while num_texts < MAX_TAKE_TEXTS:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                return jobs, True
-            jobs.append(job)
-            num_texts += len(job.texts)
-        return jobs, False
+    def _take(self) -> list[Waiting]:
+        """The next run's texts; nothing when the batcher stops and all is answered."""
+        with self._changed:
+            while not self._queue:
+                if self._stopping:
+                    return []
+                self._changed.wait()
+            oldest = next(iter(self._queue.values()))
+            budget = self._budget(oldest.predictor)
+            if len(self._queue) == 1 or budget == 1:
+                return [self._queue.popitem(last=False)[1]]
+            window = [
+                (key, one)
+                for key, one in itertools.islice(self._queue.items(), WINDOW_TEXTS)
+                if one.predictor is oldest.predictor
+            ]
+            lengths = [one.num_tokens for _, one in window]
+            places = companions(lengths, oldest.predictor.serving.cost, budget)
+            return [self._queue.pop(window[place][0]) for place in places]
 
-    def _answer(self, jobs: Sequence[Job]) -> None:
-        self.metrics.batch.observe(sum(len(job.texts) for job in jobs))
-        ready = [job for job in jobs if self._prepare(job)]
-        for run in plan_runs(ready, self.max_batch):
-            self._run([row for row in run if not row.job.answer.done()])
+    def _budget(self, predictor: Predictor) -> int:
+        if self.batch_tokens is not None:
+            return self.batch_tokens
+        return predictor.serving.batch_tokens if predictor.manifest.batch_invariant else 1
 
-    def _prepare(self, job: Job) -> bool:
-        """Tokenise; False for a job whose client has gone or whose texts the tokeniser refuses."""
-        if job.answer.done():
-            return False
-        self.metrics.queue_wait.observe(time.perf_counter() - job.queued_at)
+    def _unless_late(self, run: Sequence[Waiting], now: float) -> list[Waiting]:
+        """Those that somebody still waits for."""
+        for one in run:
+            one.taken_at = now
+            self.metrics.queue_wait.observe(now - one.queued_at)
+        late = [one for one in run if not one.is_wanted(now)]
+        if not late:
+            return list(run)
+        self._post(late, [DeadlineError("the deadline passed while the text waited")] * len(late))
+        return [one for one in run if one not in late]
+
+    def _run(self, run: Sequence[Waiting]) -> Sequence[Answer | Exception]:
+        """One run of the model; a failure of several is looked for one by one, so that it hits its owner only."""
         try:
-            job.tokenize()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this request alone
-            self._post(job, error)
-            return False
-        return True
+            return run[0].predictor.answer([one.text for one in run], [one.encoding for one in run])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to one request alone
+            if len(run) == 1:
+                return [error]
+            return [outcome for one in run for outcome in self._run([one])]
 
-    def _run(self, rows: Sequence[Row]) -> None:
-        """One run of the model; a failure of several rows is looked for row by row, so that it hits its owner only."""
-        if not rows:
-            return
-        started = time.perf_counter()
-        try:
-            logits_BC = rows[0].job.predictor.logits([row.text for row in rows], [row.encoding for row in rows])
-        except Exception as error:  # noqa: BLE001 - as above
-            if len(rows) == 1:
-                self._post(rows[0].job, error)
-            else:
-                for row in rows:
-                    self._run([row])
-            return
-        self.metrics.inference.observe(time.perf_counter() - started)
-        for row, logits_C in zip(rows, logits_BC, strict=True):
-            self._finish(row, logits_C)
+    def _learn(self, run: Sequence[Waiting], started: float) -> None:
+        """Count the run, and compare it with what its texts would take alone: batching makes the ratio smaller."""
+        seconds = time.perf_counter() - started
+        longest = max(one.num_tokens for one in run)
+        predicted_ms = sum(one.cost_ms for one in run)
+        scale = self._scale + LEARNING_RATE * (seconds * 1000 / predicted_ms - self._scale)
+        self._scale = min(max(scale, SCALE_RANGE[0]), SCALE_RANGE[1])
+        num_tokens = sum(one.num_tokens for one in run)
+        self.metrics.inference.observe(seconds)
+        self.metrics.batch.observe(len(run))
+        self.metrics.batch_tokens.observe(longest * len(run))
+        self.metrics.padding_tokens.inc(longest * len(run) - num_tokens)
 
-    def _finish(self, row: Row, logits_C: Floats) -> None:
-        job = row.job
-        job.logits_NC[row.index] = logits_C
-        job.num_left -= 1
-        if job.num_left == 0:
-            self._post(job, job.predictor.probabilities(job.logits_NC))
+    def _post(self, run: Sequence[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._deliver, run, outcomes)
 
-    def _post(self, job: Job, outcome: Floats | Exception) -> None:
-        job.answer.get_loop().call_soon_threadsafe(_deliver, job.answer, outcome)
-
-
-def _deliver(answer: asyncio.Future[Floats], outcome: Floats | Exception) -> None:
-    if answer.done():  # the client has gone meanwhile
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
+    def _deliver(self, run: Sequence[Waiting], outcomes: Sequence[Any]) -> None:
+        self._count(-len(run), -sum(one.cost_ms for one in run))
+        for one, outcome in zip(run, outcomes, strict=True):
+            failed = isinstance(outcome, Exception)
+            if one.then is not None:
+                one.then(None if failed else outcome)
+            for answer in one.answers:
+                if answer.done():  # its client has gone meanwhile
+                    continue
+                if failed:
+                    answer.set_exception(outcome)
+                else:
+                    answer.set_result(outcome)

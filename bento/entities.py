@@ -103,9 +103,12 @@ def tags_of(words: Sequence[Span], entities: Sequence[Entity]) -> list[str]:
     return tags
 
 
-def find_entities(text: str, probabilities_WK: NDArray[np.float32], tags: Sequence[str]) -> list[dict[str, object]]:
-    """The entities of one text: its part, type, span, and score, the mean probability of its words' tags."""
-    words = words_of(text)[: len(probabilities_WK)]
+def find_entities(
+    text: str, words: Sequence[Span], probabilities_WK: NDArray[np.float32], tags: Sequence[str]
+) -> list[dict[str, object]]:
+    """The entities of one text of these words: its part, type, span, and score, the mean probability of its words'
+    tags."""
+    words = words[: len(probabilities_WK)]
     known_W = ~np.isnan(probabilities_WK[: len(words), 0])
     best_W = probabilities_WK[: len(words)].argmax(axis=1)
     found = []

@@ -5,7 +5,8 @@ RetortError
 │   ├── ConfigError     the YAML or a --set override
 │   └── DataError       the labelled text set
 ├── IntegrityError      a file is not what its digest says: never used
-└── ReleaseError        a promotion, boot check or package went wrong
+├── ReleaseError        a promotion, boot check or package went wrong
+└── TrackingError       the tracking server does not take a run
 """
 
 
@@ -31,3 +32,7 @@ class IntegrityError(RetortError):
 
 class ReleaseError(RetortError):
     """Packaging, boot check or promotion failed; no alias has moved."""
+
+
+class TrackingError(RetortError):
+    """MLflow could not be written to; what was to be logged is where it came from."""

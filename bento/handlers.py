@@ -1,7 +1,6 @@
 """One thin function a route: read, check, call, answer."""
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,20 +12,32 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bento import openapi, protocol_v2, records
+from bento import access, audit_records, openapi, protocol_v2, records
+from bento.answer import Answer
 from bento.metrics import CONTENT_TYPE
+from bento.overload import arrived_at
 from bento.predictor import Text
 from bento.router import Champion
-from bento.schemas import MAX_BODY_BYTES, ApiError, FeedbackRequest, PredictRequest, V2Request, decode, parse
-from bento.task_types import Answers, Floats, named
+from bento.schemas import (
+    DEADLINE_HEADER,
+    MAX_BODY_BYTES,
+    ApiError,
+    FeedbackRequest,
+    PredictRequest,
+    V2Request,
+    decode,
+    parse,
+)
 
 if TYPE_CHECKING:
     from bento.app import Server
 
 WEB = Path(__file__).parent / "web"
-STATIC = {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}
+SCRIPTS = ("app.js", "api.js", "audit.js", "parts.js", "try.js")
+STATIC = dict.fromkeys(SCRIPTS, "text/javascript") | {"style.css": "text/css", "icon.svg": "image/svg+xml"}
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
@@ -34,8 +45,6 @@ DISCARD_BYTES = 16 * MAX_BODY_BYTES
 """An oversized body is read to this length before the refusal, so that the client sees the answer, not a reset."""
 MAX_AUDIT_ITEMS = 500
 NUM_CANDIDATES = 5
-PROBABILITY_DIGITS = 6
-"""Decimal places of a probability in the log."""
 
 
 def json_response(content: Any, status: int = 200) -> Response:
@@ -43,20 +52,23 @@ def json_response(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def error_response(error: ApiError) -> Response:
-    """The answer to a request that failed."""
-    return Response(error.body(), error.status, error.headers, "application/json")
+def error_response(error: ApiError, path: str) -> Response:
+    """The answer to a request that failed, in the shape that clients of the route `path` read."""
+    body = protocol_v2.error_body(error) if path.startswith("/v2") else error.body()
+    return Response(body, error.status, error.headers, "application/json")
 
 
 async def read_body(request: Request) -> bytes:
     """The request's body. Raises: ApiError 413 above the limit."""
-    body, num_bytes = bytearray(), 0
-    async for chunk in request.stream():
+    body, num_bytes, more = bytearray(), 0, True
+    while more and num_bytes <= DISCARD_BYTES:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ApiError(499, "client_gone", "the client closed the connection")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         num_bytes += len(chunk)
         if num_bytes <= MAX_BODY_BYTES:
             body += chunk
-        elif num_bytes > DISCARD_BYTES:
-            break
     if num_bytes > MAX_BODY_BYTES:
         raise ApiError(413, "body_too_large", f"expected at most {MAX_BODY_BYTES} bytes; send fewer texts at once")
     return bytes(body)
@@ -64,21 +76,22 @@ async def read_body(request: Request) -> bytes:
 
 async def predict(server: "Server", request: Request) -> Response:
     """`POST /predict`."""
+    server.overload.check(request)
     received_at = time.time()
     message = parse(PredictRequest, decode(await read_body(request)))
     texts = message.inputs()
     champion = server.champion()
-    request_id, probabilities_NC, answers = await _answer(
-        server, request, champion, texts, message.request_id, received_at
+    champion, request_id, answers = await _answer(
+        server, request, champion, texts, message.request_id, message.key, received_at
     )
-    predictions: list[dict[str, Any]] = [
-        dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)
-    ]
+    predictions = [answer.prediction for answer in answers]
     if message.return_all and champion.predictor.manifest.target.task in ("single_label", "multi_label"):
         labels = champion.predictor.labels
-        for prediction, probabilities_C in zip(predictions, probabilities_NC.tolist(), strict=True):
-            prediction["probabilities"] = dict(zip(labels, probabilities_C, strict=True))
-    return json_response({"request_id": request_id, "predictions": predictions, "model": asdict(champion.identity)})
+        predictions = [
+            answer.prediction | {"probabilities": dict(zip(labels, answer.probabilities(), strict=True))}
+            for answer in answers
+        ]
+    return json_response({"request_id": request_id, "predictions": predictions, "model": champion.identity_json})
 
 
 async def _answer(
@@ -87,27 +100,55 @@ async def _answer(
     champion: Champion,
     texts: Sequence[Text],
     wanted_id: str | None,
+    key: str | None,
     received_at: float,
-) -> tuple[str, Floats, Answers]:
-    """Claim the id, infer, log: what /predict and the inference protocol share.
+) -> tuple[Champion, str, list[Answer]]:
+    """Claim the id, choose the arm, infer, log: what /predict and the inference protocol share.
 
-    Returns the request's id, probabilities_NC and the answers.
+    Returns the model that answered, the request's id and the answers.
     """
-    started = time.perf_counter()
+    deadline = arrived_at(request) + _timeout_ms(request, server.settings.deadline_ms) / 1000
     _check_pairs(champion, texts)
     request_id = await server.claim(champion.identity.name, wanted_id, texts)
+    serving, unit = server.router.serving, key or request_id
+    champion = serving.choose(unit) or champion
     try:
-        probabilities_NC = await server.infer(request, champion, texts)
-    except BaseException:
+        answers = await server.inference.answer(champion.predictor, texts, deadline, request.receive)
+    except BaseException as error:
         server.unclaim(request_id)
+        if isinstance(error, Exception) and not (isinstance(error, ApiError) and error.status < 500):
+            server.arm_counts.add(serving, champion, unit, None)
         raise
-    latency_ms = (time.perf_counter() - started) * 1000
+    server.arm_counts.add(serving, champion, unit, answers)
+    latency_ms = (time.perf_counter() - arrived_at(request)) * 1000
     common = {"request_id": request_id, "received_at": received_at, "latency_ms": latency_ms}
-    answers = champion.predictor.answers(texts, probabilities_NC)
-    rows = log_rows(champion, texts, probabilities_NC, answers, common, server.settings.audit_rate)
-    server.record(rows, named(answers))
-    server.metrics.abstentions.inc(sum(answers.get("abstained", ())))
-    return request_id, probabilities_NC, answers
+    common["caller"] = _caller(request)
+    audit_rate = server.router.audit_rate(server.settings.audit_rate)
+    server.record(log_rows(champion, texts, answers, common, audit_rate), answers)
+    server.shadow.mirror(request_id, texts, received_at)
+    return champion, request_id, answers
+
+
+def _caller(request: Request) -> str | None:
+    """Whose key came with the request, as the log names it."""
+    name = request.scope.get(access.CALLER)
+    return None if name is None else access.log_name(name)
+
+
+def _owner(server: "Server", request: Request) -> str | None:
+    """Whose rows the request may see and label; None for all."""
+    return None if server.keys is None else server.keys.owner(request)
+
+
+def _timeout_ms(request: Request, longest_ms: float) -> float:
+    """How long the client waits, as it says in its header, though not longer than the service's own deadline."""
+    wanted = request.headers.get(DEADLINE_HEADER)
+    if wanted is None:
+        return longest_ms
+    if not wanted.isascii() or not wanted.isdigit() or not float(wanted) >= 1:
+        message = f"expected whole milliseconds from 1 in {DEADLINE_HEADER}, got {wanted[:20]!r}"
+        raise ApiError(400, "deadline", message, DEADLINE_HEADER)
+    return min(float(wanted), longest_ms)
 
 
 def _check_pairs(champion: Champion, texts: Sequence[Text]) -> None:
@@ -120,20 +161,13 @@ def _check_pairs(champion: Champion, texts: Sequence[Text]) -> None:
 
 
 def log_rows(
-    champion: Champion,
-    texts: Sequence[Text],
-    probabilities_NC: Floats,
-    answers: Answers,
-    common: dict[str, Any],
-    audit_rate: float,
+    champion: Champion, texts: Sequence[Text], answers: Sequence[Answer], common: dict[str, Any], audit_rate: float
 ) -> list[dict[str, Any]]:
     """One row of the `requests` table a text; only classes are drawn for a person to label."""
     identity = champion.identity
     audit_rate = audit_rate if _is_classifier(champion) else 0.0
-    label_N = _logged_labels(answers)
-    logged = _logged_probabilities(answers, probabilities_NC)
     rows = []
-    for item, text in enumerate(texts):
+    for item, (text, answer) in enumerate(zip(texts, answers, strict=True)):
         first, second = (text, None) if isinstance(text, str) else text
         rows.append(
             common
@@ -142,31 +176,16 @@ def log_rows(
                 "name": identity.name,
                 "model_sha256": identity.model_sha256,
                 "version": identity.version,
-                "arm": "champion",
+                "arm": champion.arm,
                 "text": first,
                 "text_pair": second,
-                "label": label_N[item],
-                "probabilities": logged[item],
+                "label": answer.logged,
+                "probabilities": answer.logged_probabilities(),
                 "audit": records.drawn_for_audit(common["request_id"], item, audit_rate),
+                "audit_rate": audit_rate,
             }
         )
     return rows
-
-
-def _logged_labels(answers: Answers) -> list[str]:
-    """The answers as the log's one column of text: a class, a JSON list of them or of entities, or a number."""
-    if "label" in answers:
-        return answers["label"]
-    (values,) = (answers[name] for name in ("labels", "score", "entities") if name in answers)
-    return [json.dumps(value, ensure_ascii=False) for value in values]
-
-
-def _logged_probabilities(answers: Answers, probabilities_NC: Floats) -> list[list[float]]:
-    """Of each class; of entities, the score of each that was found."""
-    if "entities" in answers:
-        return [[round(entity["score"], PROBABILITY_DIGITS) for entity in found] for found in answers["entities"]]
-    rounded: list[list[float]] = probabilities_NC.astype(float).round(PROBABILITY_DIGITS).tolist()
-    return rounded
 
 
 def _is_classifier(champion: Champion) -> bool:
@@ -187,15 +206,26 @@ async def feedback(server: "Server", request: Request) -> Response:
             f"expected one of {', '.join(labels)}; got {message.label!r}. For a label that is new, send new_label: true"
         )
         raise ApiError(422, "unknown_label", text, "label")
-    return json_response(await asyncio.to_thread(_store_feedback, server, champion.identity.name, message))
+    name, owner = champion.identity.name, _owner(server, request)
+    return json_response(await asyncio.to_thread(_store_feedback, server, name, message, owner))
 
 
-def _store_feedback(server: "Server", name: str, message: FeedbackRequest) -> dict[str, Any]:
+def _store_feedback(server: "Server", name: str, message: FeedbackRequest, owner: str | None) -> dict[str, Any]:
     """Find the item, store its label. The log is flushed before, so an answer's id is known at once."""
     try:
         written = server.log.flush()
-        row = _find_item(records.read_request(name, message.request_id), message, written)
-        records.add_feedback(name, message.request_id, row["item"], message.label, time.time())
+        known = records.read_request(name, message.request_id)
+        rows = [row for row in known if owner is None or row["caller"] in (None, owner)]
+        row = _find_item(rows, message, written)
+        records.add_feedback(
+            name,
+            message.request_id,
+            row["item"],
+            message.label,
+            time.time(),
+            source="audit" if message.audit else "client",
+            replace=message.replace,
+        )
     except records.DuplicateFeedbackError as error:
         raise ApiError(409, "already_labelled", str(error), "request_id") from error
     except SQLAlchemyError as error:
@@ -230,34 +260,41 @@ async def audit(server: "Server", request: Request) -> Response:
         raise ApiError(422, "limit", f"expected a limit from 1 to {MAX_AUDIT_ITEMS}, got {text[:20]!r}", "limit")
     champion = server.champion()
     try:
-        rows = await asyncio.to_thread(_read_audit, server, champion.identity.name, int(text))
+        rows, counts = await asyncio.to_thread(
+            _read_audit, server, champion.identity.name, int(text), _owner(server, request)
+        )
     except SQLAlchemyError as error:
         raise _log_away() from error
-    return json_response({"items": [_audit_item(row, champion) for row in rows], "labels": champion.predictor.labels})
+    items = [_audit_item(row, champion) for row in rows]
+    return json_response({"items": items, "labels": champion.predictor.labels, "progress": asdict(counts)})
 
 
-def _read_audit(server: "Server", name: str, limit: int) -> list[records.Row]:
+def _read_audit(
+    server: "Server", name: str, limit: int, owner: str | None
+) -> tuple[list[records.Row], audit_records.QueueCounts]:
     server.log.flush()
-    return records.audit_queue(name, limit)
+    return audit_records.audit_queue(name, limit, caller=owner), audit_records.count_queue(name)
 
 
 def _audit_item(row: records.Row, champion: Champion) -> dict[str, Any]:
     """A row for a person to judge; candidates other than the answer only from the model that still serves."""
-    fields = ("request_id", "item", "text", "text_pair", "label", "received_at", "version")
+    fields = ("request_id", "item", "text", "text_pair", "label", "received_at", "version", "stream", "reason")
     labels = champion.predictor.labels
     scored = [(row["label"], max(row["probabilities"]))]
     if row["model_sha256"] == champion.identity.model_sha256:
         pairs = zip(labels, row["probabilities"], strict=True)
         scored = sorted(pairs, key=lambda pair: -pair[1])[:NUM_CANDIDATES]
     candidates = [{"label": label, "probability": probability} for label, probability in scored]
-    return {field: row[field] for field in fields} | {"candidates": candidates}
+    label = row["proposed_label"]
+    proposal = None if label is None else {"label": label, "probability": row["proposed_probability"]}
+    return {field: row[field] for field in fields} | {"candidates": candidates, "proposal": proposal}
 
 
 async def identity(server: "Server", _request: Request) -> Response:
     """`GET /identity`."""
     champion = server.champion()
     manifest = champion.predictor.manifest
-    threads = server.settings.threads or manifest.threads
+    threads = server.settings.threads or manifest.served_threads
     reads = {"labels": manifest.labels, "pairs": manifest.pairs, "max_tokens": manifest.max_tokens}
     reads["task"] = manifest.target.task
     return json_response(asdict(champion.identity) | reads | {"threads": threads})
@@ -275,13 +312,20 @@ async def readyz(server: "Server", _request: Request) -> Response:
 
 
 async def metrics(server: "Server", _request: Request) -> Response:
-    """`GET /metrics`."""
-    return Response(server.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    """`GET /metrics`, in a thread: a thousand series take longer than a prediction."""
+    content = await asyncio.to_thread(server.metrics.exposition)
+    return Response(content, headers={"Content-Type": CONTENT_TYPE})
 
 
-async def docs(_server: "Server", _request: Request) -> Response:
+async def docs(server: "Server", _request: Request) -> Response:
     """`GET /docs.json`: OpenAPI 3.1."""
-    return json_response(openapi.document())
+    keys, limited = server.keys is not None, server.rate_limit is not None
+    return json_response(openapi.document(keys=keys, limited=limited, metrics_open=server.settings.metrics_open))
+
+
+async def schema(_server: "Server", _request: Request) -> Response:
+    """`GET /schema.json`: what BentoML's own clients ask for first."""
+    return json_response(openapi.bentoml_schema())
 
 
 async def page(_server: "Server", _request: Request) -> Response:
@@ -309,8 +353,14 @@ async def v2_live(_server: "Server", _request: Request) -> Response:
 
 async def v2_ready(server: "Server", _request: Request) -> Response:
     """`GET /v2/health/ready`."""
-    ready = server.not_ready() is None
-    return json_response({"ready": ready}, 200 if ready else 503)
+    _check_ready(server)
+    return json_response({"ready": True})
+
+
+def _check_ready(server: "Server") -> None:
+    """Raises: ApiError 503 while predictions should not be sent here."""
+    if reason := server.not_ready():
+        raise ApiError(503, "not_ready", reason, headers={"Retry-After": "1"})
 
 
 def _named(server: "Server", request: Request) -> Champion:
@@ -328,17 +378,20 @@ async def v2_model(server: "Server", request: Request) -> Response:
 
 async def v2_model_ready(server: "Server", request: Request) -> Response:
     """`GET /v2/models/NAME/ready`."""
-    ready = _named(server, request) is not None and not server.draining
-    return json_response({"name": request.path_params["name"], "ready": ready}, 200 if ready else 503)
+    name = _named(server, request).identity.name
+    _check_ready(server)
+    return json_response({"name": name, "ready": True})
 
 
 async def v2_infer(server: "Server", request: Request) -> Response:
     """`POST /v2/models/NAME/infer`."""
+    server.overload.check(request)
     received_at = time.time()
-    if "inference-header-content-length" in request.headers:
-        raise ApiError(415, "binary_tensor", "expected tensors as JSON, got the binary extension; turn binary data off")
-    message = parse(V2Request, decode(await read_body(request)))
-    texts = message.texts()
+    json_part, binary = protocol_v2.split_body(await read_body(request), request.headers)
+    message = parse(V2Request, decode(json_part))
+    texts = message.texts(binary)
     champion = _named(server, request)
-    request_id, probabilities_NC, answers = await _answer(server, request, champion, texts, message.id, received_at)
-    return json_response(protocol_v2.infer_response(message, request_id, champion, probabilities_NC, answers))
+    champion, request_id, answers = await _answer(
+        server, request, champion, texts, message.id, message.key(), received_at
+    )
+    return json_response(protocol_v2.infer_response(message, request_id, champion, answers))

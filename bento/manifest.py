@@ -10,10 +10,12 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bento.abstention import Abstention
+from bento.cost import Serving
 from bento.errors import IntegrityError
+from bento.prior import PriorCorrection
 from bento.task_types import Target
 
 MANIFEST_FILE = "retort.json"
@@ -59,6 +61,8 @@ class Manifest(BaseModel):
     """Inputs are truncated to this many tokens, special tokens included."""
     threads: int = Field(default=2, ge=1)
     """ONNX Runtime intra-op threads that the measured latencies hold for."""
+    serving: Serving | None = None
+    """Threads, runs at a time and their cost under load, as measured when the model was built."""
     pad_multiple: int = Field(default=1, ge=1, le=512)
     """Inputs are padded to a multiple of this many tokens."""
     graph_level: Literal["basic", "extended", "all"] = "all"
@@ -69,10 +73,31 @@ class Manifest(BaseModel):
     """Of multi_label: labels at least this probable are answered."""
     abstain: Abstention | None = None
     """When an answer is abstained from; null answers always."""
+    prior: PriorCorrection | None = None
+    """The mix of classes that answers are corrected for; null is the one that the model was calibrated under."""
     files: dict[str, str]
     """Relative path -> hex SHA-256 of every other file of the folder."""
     lineage: dict[str, Any] = {}
     """Digests of the data, the teacher and each step that led here."""
+
+    @model_validator(mode="after")
+    def _prior_fits(self) -> Self:
+        if self.prior and (self.target.task != "single_label" or len(self.prior.before) != len(self.labels)):
+            raise ValueError(
+                f"prior: expected a share for each of {len(self.labels)} classes of a single_label model, got "
+                f"{len(self.prior.before)} shares for a {self.target.task} model"
+            )
+        return self
+
+    @property
+    def served_threads(self) -> int:
+        """ONNX Runtime threads of a run under load."""
+        return self.serving.threads if self.serving else self.threads
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a text's answer is the same in every batch; what is not quantized is, but for rounding."""
+        return "scheme" not in self.lineage or bool(self.lineage.get("batch_invariant"))
 
     @classmethod
     def read(cls, folder: Path) -> Self:

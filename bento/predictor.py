@@ -6,7 +6,9 @@ measured is what serves.
 Shapes: N texts, B batch, T tokens, C classes; of entities WK, words and tags, in C's place.
 """
 
+import os
 from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,24 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from bento.abstention import scope_confidence
-from bento.entities import at_words, find_entities, first_tokens, words_of
+from bento.answer import Answer, answers_of
+from bento.cost import RunCost, Serving
+from bento.entities import Span, at_words, find_entities, first_tokens, words_of
 from bento.manifest import ONNX_FILE, Manifest, folder_sha256
-from bento.task_types import Answers, Floats, label_answers, label_set_answers, probabilities
+from bento.task_types import Answers, Floats, Task, label_answers, label_set_answers, probabilities
 
 Text = str | tuple[str, str]
 """One input: a sentence, or a pair of them."""
 
+
+def num_characters(text: Text) -> int:
+    """Characters of one input."""
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+
+
 Ints = NDArray[np.int64]
 
+TOKENIZER_FILE = "tokenizer.json"
 
 GRAPH_LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -87,8 +98,16 @@ class Predictor:
         pad_multiple: int | None = None,
         graph_level: str | None = None,
         check: bool = True,
+        before: "Predictor | None" = None,
+        session: Any | None = None,
     ) -> None:
-        """Load `folder`; what is given overrides the manifest's settings. Raises: IntegrityError."""
+        """Load `folder`; what is given overrides the manifest's settings. Raises: IntegrityError.
+
+        A `session` takes the place of ONNX Runtime's: it has its `get_inputs` and `run`.
+
+        The tokeniser of the model `before` is taken over if it is the same, since reading one of 30,000 words holds
+        Python's lock for 25-80 ms, in which a service answers nobody.
+        """
         self.folder = folder
         given = {"threads": threads, "pad_multiple": pad_multiple, "graph_level": graph_level}
         stored = Manifest.read(folder)
@@ -97,12 +116,43 @@ class Predictor:
         self.manifest = stored.model_copy(update={name: value for name, value in given.items() if value is not None})
         self.sha256 = folder_sha256(folder)
         self.labels = self.manifest.labels
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(self.manifest.max_tokens)
-        self.tokenizer.no_padding()
-        self.session = open_session(folder / ONNX_FILE, self.manifest.threads, self.manifest.graph_level)
+        same = before is not None and _tokenizer_of(before.manifest) == _tokenizer_of(self.manifest)
+        self.tokenizer: Tokenizer = (
+            before.tokenizer if before and same else _read_tokenizer(folder, self.manifest.max_tokens)
+        )
+        self.session = session or open_session(folder / ONNX_FILE, self.manifest.threads, self.manifest.graph_level)
         self.input_names = tuple(node.name for node in self.session.get_inputs())
         self.pad_id = _pad_id(folder, self.tokenizer)
+        prior = self.manifest.prior
+        self._shift_C = prior.log_shift_C * np.float32(self.manifest.temperature) if prior else None
+        self.ignores_case_and_spaces: bool = (
+            before.ignores_case_and_spaces
+            if before and same
+            else _ignores_case_and_spaces(self.tokenizer, self.manifest.target.task)
+        )
+
+    @cached_property
+    def serving(self) -> Serving:
+        """How it is best run under load: as measured when it was built, or as many runs as this machine has cores."""
+        threads = self.manifest.threads
+        return self.manifest.serving or Serving.of(
+            RunCost(), threads=threads, workers=max(1, (os.cpu_count() or 1) // threads)
+        )
+
+    def normalized(self, text: Text) -> Text:
+        """One of all texts that have these very tokens: without capitals and needless spaces, if neither is seen.
+
+        A text with letters beyond ASCII, or one that may hold a special token, stays as it is.
+        """
+        if not self.ignores_case_and_spaces:
+            return text
+        if isinstance(text, str):
+            return " ".join(text.lower().split()) if text.isascii() and "[" not in text else text
+        return str(self.normalized(text[0])), str(self.normalized(text[1]))
+
+    def encode(self, text: Text) -> Encoding:
+        """One text, truncated."""
+        return self.tokenizer.encode(text) if isinstance(text, str) else self.tokenizer.encode(*text)
 
     def tokenize(self, texts: Sequence[Text]) -> list[Encoding]:
         """One truncated, unpadded encoding a text."""
@@ -129,8 +179,12 @@ class Predictor:
         num_words, _ = self.answer_shape
         rows = zip(logits_BC, texts, encodings, strict=True)
         return np.stack(
-            [at_words(row_TK, first_tokens(one, words_of(str(text))), num_words) for row_TK, text, one in rows]
+            [at_words(row_TK, first_tokens(one, self.words(str(text))), num_words) for row_TK, text, one in rows]
         )
+
+    def words(self, text: str) -> list[Span]:
+        """What a text has a tag each for."""
+        return words_of(text)
 
     def predict_logits(self, texts: Sequence[Text], *, batch_size: int = 1) -> Floats:
         """N texts -> logits_NC in the given order.
@@ -153,20 +207,26 @@ class Predictor:
         return self.probabilities(self.predict_logits(texts, batch_size=batch_size))
 
     def probabilities(self, logits_NC: Floats) -> Floats:
-        """Calibrated probabilities_NC of these logits."""
-        return probabilities(logits_NC, self.manifest.target.task, self.manifest.temperature)
+        """Calibrated probabilities_NC of these logits, for the mix of classes that the manifest names."""
+        shifted_NC = logits_NC if self._shift_C is None else logits_NC + self._shift_C
+        return probabilities(shifted_NC, self.manifest.target.task, self.manifest.temperature)
 
     def answers(self, texts: Sequence[Text], probabilities_NC: Floats) -> Answers:
         """What is answered of these texts, by column: labels, sets of them, scores or entities, as the task is."""
         target = self.manifest.target
         if target.task == "entities":
             found = zip(texts, probabilities_NC, strict=True)
-            return {"entities": [find_entities(str(text), row_WK, self.labels) for text, row_WK in found]}
+            rows = [find_entities(str(text), self.words(str(text)), row_WK, self.labels) for text, row_WK in found]
+            return {"entities": rows}
         if target.task == "score":
             return {"score": target.score(probabilities_NC[:, 0].astype(float)).tolist()}
         if target.task == "multi_label":
             return label_set_answers(probabilities_NC, self.labels, self.manifest.threshold)
         return label_answers(probabilities_NC, self.labels, self.abstains(probabilities_NC))
+
+    def answer(self, texts: Sequence[Text], encodings: Sequence[Encoding]) -> list[Answer]:
+        """Run one batch: B texts with their encodings -> an answer each."""
+        return answers_of(self, texts, self.probabilities(self.logits(texts, encodings)))
 
     def abstains(self, probabilities_NC: Floats) -> NDArray[np.bool_]:
         """abstained_N: which of these answers had better be a person's; none where the manifest has no threshold."""
@@ -175,6 +235,39 @@ class Predictor:
             return np.zeros(len(probabilities_NC), dtype=np.bool_)
         abstained_N: NDArray[np.bool_] = scope_confidence(probabilities_NC, self.labels, rule.labels) < rule.threshold
         return abstained_N
+
+
+def _ignores_case_and_spaces(tokenizer: Tokenizer, task: Task) -> bool:
+    """Whether this is BERT's uncased tokenizer; entities are places in the text as it came, so spaces count there."""
+    import json
+
+    stages = json.loads(tokenizer.to_str())
+    normalizer, splitter = stages["normalizer"] or {}, stages["pre_tokenizer"] or {}
+    special = [token["content"] for token in stages["added_tokens"]]
+    return (
+        task != "entities"
+        and (normalizer.get("type"), normalizer.get("lowercase")) == ("BertNormalizer", True)
+        and splitter.get("type") == "BertPreTokenizer"
+        and all(token.startswith("[") for token in special)
+    )
+
+
+def _tokenizer_of(manifest: Manifest) -> tuple[str | None, int, Task]:
+    """What makes a model's tokeniser: the file's digest, where it cuts, and what it is for."""
+    return manifest.files.get(TOKENIZER_FILE), manifest.max_tokens, manifest.target.task
+
+
+def _read_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@lru_cache(maxsize=2)
+def shared_predictor(folder: Path) -> Predictor:
+    """The one predictor of this process for a folder: Spark's workers load a registered model for each partition."""
+    return Predictor(folder)
 
 
 def _pad_id(folder: Path, tokenizer: Tokenizer) -> int:

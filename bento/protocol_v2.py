@@ -1,11 +1,16 @@
 """The open inference protocol, version 2 (KServe): so that existing clients of other servers work unchanged."""
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
+from bento.answer import Answer
 from bento.router import Champion
 from bento.schemas import ApiError, V2Request
-from bento.task_types import Answers, Floats, Task
+from bento.task_types import Task
 
 SERVER = {"name": "retort", "version": "2", "extensions": []}
 
@@ -18,6 +23,25 @@ OUTPUTS: dict[Task, dict[str, str]] = {
 }
 """Output -> its datatype. `labels` and `entities` have a JSON list a text, since a tensor has no rows of different
 lengths."""
+
+
+def split_body(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """The JSON and what stands behind it: the tensors of the binary extension, which tritonclient sends by default.
+
+    Raises: ApiError 400 when the header that says where the JSON ends cannot be right.
+    """
+    length = headers.get("inference-header-content-length")
+    if length is None:
+        return body, b""
+    if not re.fullmatch("[0-9]{1,9}", length) or int(length) > len(body):
+        message = f"expected the length of the JSON within the {len(body)} bytes of the body, got {length[:20]!r}"
+        raise ApiError(400, "inference_header", message, "Inference-Header-Content-Length")
+    return body[: int(length)], body[int(length) :]
+
+
+def error_body(error: ApiError) -> bytes:
+    """The error as JSON: the protocol wants a string where /predict has an object, and its clients print just that."""
+    return orjson.dumps({"error": error.message, "code": error.code, "field": error.field})
 
 
 def model_metadata(champion: Champion) -> dict[str, Any]:
@@ -38,25 +62,29 @@ def model_metadata(champion: Champion) -> dict[str, Any]:
 
 
 def infer_response(
-    request: V2Request, request_id: str, champion: Champion, probabilities_NC: Floats, answers: Answers
+    request: V2Request, request_id: str, champion: Champion, answers: Sequence[Answer]
 ) -> dict[str, Any]:
     """The answer to `infer`: the wanted outputs, all by default. Raises: ApiError for one that the model lacks."""
     known = OUTPUTS[champion.predictor.manifest.target.task]
     wanted = [output.name for output in request.outputs] if request.outputs else list(known)
     if unknown := [name for name in wanted if name not in known]:
         raise ApiError(422, "output", f"expected outputs of {', '.join(known)}; got {', '.join(unknown)}", "outputs")
-    tensors: dict[str, tuple[list[int], list[Any]]] = {
-        name: ([len(values)], [json.dumps(each) for each in values] if name in ("labels", "entities") else values)
-        for name, values in answers.items()
-    }
-    tensors["probabilities"] = (list(probabilities_NC.shape), probabilities_NC.ravel().tolist())
+    tensors = {name: _tensor(name, answers) for name in wanted}
     return {
         "model_name": champion.identity.name,
         "model_version": champion.identity.version,
         "id": request_id,
         "parameters": {"model_sha256": champion.identity.model_sha256, "bento": champion.identity.bento},
         "outputs": [
-            {"name": name, "datatype": known[name], "shape": tensors[name][0], "data": tensors[name][1]}
-            for name in wanted
+            {"name": name, "datatype": known[name], "shape": shape, "data": data}
+            for name, (shape, data) in tensors.items()
         ],
     }
+
+
+def _tensor(name: str, answers: Sequence[Answer]) -> tuple[list[int], list[Any]]:
+    if name == "probabilities":
+        flat = [value for answer in answers for value in answer.probabilities()]
+        return [len(answers), len(answers[0].probabilities_C)], flat
+    values = [answer.prediction[name] for answer in answers]
+    return [len(values)], [json.dumps(each) for each in values] if name in ("labels", "entities") else values

@@ -1,201 +1,149 @@
-"""The request log: a background writer that never makes an answer wait, and the readers that monitoring uses.
-
-Losing a log row is better than losing an answer: a full memory queue drops new rows and counts them, and a database
-that is down is tried again until it is back.
-"""
+"""The table of answered requests: how rows go in, and the readers that monitoring uses."""
 
 import hashlib
 import itertools
 import json
-import logging
-import threading
-import time
-from collections import deque
+import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Literal
 
+import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
-from bento import database
+from bento import database, redaction
+from bento.arms import SHADOW
 from bento.errors import RetortError
-from bento.metrics import Metrics
-
-logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 """Column name -> value."""
+Source = Literal["client", "audit", "import"]
+"""Where a label came from: whoever had asked, a person at the audit queue, or a file."""
 
-WRITE_EVERY_S = 0.1
-RETRY_S = (0.2, 5.0)
-"""First and longest pause after a failed write."""
-MAX_PENDING_ROWS = 50_000
-MAX_INSERT_ROWS = 1_000
+COLUMNS = tuple(column.name for column in database.requests.columns if column.name != "id")
+ARM = COLUMNS.index("arm")
+_values = itemgetter(*COLUMNS)
+_ADDED = {"caller": None, "audit_rate": None}
+"""Columns that lines of an earlier version's spool lack."""
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+ROUND_TO_ROWS = 32
+DRAW_KEY = os.urandom(16)
+"""Without it nobody can choose request ids that are drawn, and so what accuracy is measured on."""
+NUL = rb"\u0000"
+"""As JSON has it."""
+_CASTS = {
+    sa.String: "text",
+    sa.Text: "text",
+    sa.Integer: "integer",
+    sa.Float: "double precision",
+    sa.Boolean: "boolean",
+    database.Answer: "json",
+}
 
 
 class DuplicateFeedbackError(RetortError):
     """This item has another label already."""
 
 
+_TEXTS = (
+    sa.select(database.requests.c.text, database.requests.c.text_pair)
+    .where(database.requests.c.name == sa.bindparam("wanted_name"))
+    .where(database.requests.c.request_id == sa.bindparam("wanted_id"))
+    .order_by(database.requests.c.item)
+)
+
+
 def drawn_for_audit(request_id: str, item: int, rate: float) -> bool:
-    """Whether this item belongs to the random audit sample: a hash of its id, so the draw can be repeated."""
-    digest = hashlib.sha256(f"{request_id}/{item}".encode()).digest()
-    return int.from_bytes(digest[:8]) < rate * 2**64
+    """Whether this item belongs to the random audit sample: a keyed hash, the same for a request that comes again.
+
+    Of two processes that answer one request, the draw of the one whose row is stored first stands.
+    """
+    digest = hashlib.blake2b(f"{request_id}/{item}".encode(), digest_size=8, key=DRAW_KEY).digest()
+    return int.from_bytes(digest) < rate * 2**64
 
 
-def texts_sha256(texts: Sequence[tuple[str, str | None]]) -> str:
+def texts_sha256(
+    texts: Sequence[tuple[str, str | None]], stored_text: Callable[[str], str] = redaction.without_nul
+) -> str:
     """Digest of a request's texts, each with its second sentence or None, as they are stored."""
-    stored = [[None if part is None else _without_nul(part) for part in text] for text in texts]
+    stored = [[None if part is None else stored_text(part) for part in text] for text in texts]
     return hashlib.sha256(json.dumps(stored).encode()).hexdigest()
 
 
-def _without_nul(text: str) -> str:
-    """PostgreSQL refuses NUL in text, so it is stored as the replacement character."""
-    return text.replace("\0", "\ufffd")
+def spool_line(row: Row, stored_text: Callable[[str], str]) -> bytes:
+    """`row` as a line of the spool."""
+    pair = row["text_pair"]
+    stored = row | {
+        "text": stored_text(row["text"]),
+        "text_pair": None if pair is None else stored_text(pair),
+        "probabilities": orjson.dumps(row["probabilities"]).decode(),
+    }
+    line = orjson.dumps(stored, option=orjson.OPT_APPEND_NEWLINE)
+    if NUL not in line:
+        return line
+    clean = {key: redaction.without_nul(value) if isinstance(value, str) else value for key, value in stored.items()}
+    return orjson.dumps(clean, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _storable(row: Row) -> Row:
-    return {key: _without_nul(value) if isinstance(value, str) else value for key, value in row.items()}
+def stored_row(line: bytes) -> tuple[Any, ...] | None:
+    """The values of `COLUMNS` from a line of the spool; None when it is damaged."""
+    try:
+        values: tuple[Any, ...] = _values(_ADDED | orjson.loads(line))
+    except (ValueError, TypeError, KeyError):
+        return None
+    return values if _PLAIN.issuperset(map(type, values)) else None
 
 
-def _insert_rows(engine: sa.Engine, rows: Sequence[Row]) -> int:
-    """Insert the rows that are not stored yet and return their number; repeating a write is harmless."""
-    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(database.requests).on_conflict_do_nothing(index_elements=["name", "request_id", "item"])
+def insert_rows(engine: sa.Engine, rows: Sequence[Sequence[Any]]) -> int:
+    """Insert those of these values of `COLUMNS` that are not stored yet, and return their number.
+
+    One statement a table, which the driver runs without Python's lock; `executemany` would take and give it for every
+    row, and wait for the answering thread each time.
+    """
+    num_stored = 0
     with engine.begin() as connection:
-        result = connection.execute(statement, [_storable(row) for row in rows])
-    return result.rowcount if result.rowcount >= 0 else len(rows)
+        for table in (database.requests, database.shadows):
+            mine = [row for row in rows if (row[ARM] == SHADOW) is (table is database.shadows)]
+            if mine:
+                num_stored += connection.exec_driver_sql(*_statement(engine, table, mine)).rowcount
+    return num_stored
 
 
-class RequestLog:
-    """Writes rows to the `requests` table from a thread of its own."""
-
-    def __init__(
-        self,
-        metrics: Metrics,
-        *,
-        engine: Callable[[], sa.Engine] = database.engine,
-        max_pending_rows: int = MAX_PENDING_ROWS,
-    ) -> None:
-        """`engine` is called for each write, so a database that is down at the start is found later."""
-        self.metrics = metrics
-        self.engine = engine
-        self.max_pending_rows = max_pending_rows
-        self._pending: deque[Row] = deque()
-        self._changed = threading.Condition()
-        self._num_added = 0
-        self._num_done = 0
-        self._num_failures = 0
-        self._hurry = False
-        self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="retort-request-log", daemon=True)
-
-    def start(self) -> None:
-        """Start the writer."""
-        self._thread.start()
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Queue `rows` and return at once; what does not fit in memory is dropped and counted."""
-        with self._changed:
-            room = max(0, self.max_pending_rows - len(self._pending))
-            self._pending.extend(rows[:room])
-            self._num_added += len(rows[:room])
-            num_pending = len(self._pending)
-        self.metrics.log_pending.set(num_pending)
-        if len(rows) > room:
-            self.metrics.log_dropped.labels(reason="queue_full").inc(len(rows) - room)
-
-    def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until everything appended so far is written; False when the database failed or time ran out."""
-        with self._changed:
-            target, num_failures = self._num_added, self._num_failures
-            self._hurry = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._num_done >= target or self._num_failures > num_failures, timeout_s)
-            return self._num_done >= target
-
-    def close(self, timeout_s: float = 5.0) -> bool:
-        """Write the rest and stop; False when rows had to be given up."""
-        until = time.monotonic() + timeout_s
-        while not (written := self.flush(max(0.0, until - time.monotonic()))) and time.monotonic() < until:
-            time.sleep(WRITE_EVERY_S)
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        self._thread.join(timeout_s)
-        if not written:
-            logger.error("the request log ends with %d rows unwritten", len(self._pending))
-            self.metrics.log_dropped.labels(reason="shutdown").inc(len(self._pending))
-        return written
-
-    def _work(self) -> None:
-        pause_s = WRITE_EVERY_S
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._hurry, pause_s)
-                if self._stopping:
-                    return
-                rows = list(itertools.islice(self._pending, MAX_INSERT_ROWS))
-                self._hurry = self._hurry and len(rows) < len(self._pending)
-            if rows and not self._write(rows):
-                pause_s = min(max(pause_s, RETRY_S[0]) * 2, RETRY_S[1])
-            else:
-                pause_s = 0.0 if len(rows) == MAX_INSERT_ROWS else WRITE_EVERY_S
-
-    def _write(self, rows: list[Row]) -> bool:
-        """Store the head of the queue; False when the database cannot be reached, and the rows stay queued."""
-        self.metrics.log_lag.set(time.time() - float(rows[0]["received_at"]))
-        try:
-            self._store(rows)
-        except SQLAlchemyError as error:
-            logger.warning("the request log cannot be written, %d rows wait: %s", len(self._pending), error)
-            self.metrics.log_errors.inc()
-            with self._changed:
-                self._num_failures += 1
-                self._changed.notify_all()
-            return False
-        self._done(len(rows))
-        return True
-
-    def _store(self, rows: list[Row]) -> None:
-        """Insert all; rows that the database refuses for what they hold are dropped one by one, not tried for ever."""
-        try:
-            num_stored = _insert_rows(self.engine(), rows)
-        except (OperationalError, InterfaceError):
-            raise
-        except DBAPIError as error:
-            if len(rows) > 1:
-                for row in rows:
-                    self._store([row])
-                return
-            logger.error("the database refuses a row of the request log, dropped: %s", error)
-            self.metrics.log_dropped.labels(reason="refused").inc()
-            return
-        self.metrics.log_rows.inc(num_stored)
-        if num_stored < len(rows):
-            self.metrics.log_dropped.labels(reason="duplicate").inc(len(rows) - num_stored)
-
-    def _done(self, num_rows: int) -> None:
-        with self._changed:
-            for _ in range(num_rows):
-                self._pending.popleft()
-            self._num_done += num_rows
-            num_pending = len(self._pending)
-            self._changed.notify_all()
-        self.metrics.log_pending.set(num_pending)
+def _statement(engine: sa.Engine, table: sa.Table, rows: Sequence[Sequence[Any]]) -> tuple[str, tuple[Any, ...]]:
+    values, parameters = (_for_postgresql if engine.dialect.name == "postgresql" else _for_sqlite)(rows)
+    names = ", ".join(COLUMNS)
+    return f"INSERT INTO {table.name} ({names}) {values} ON CONFLICT (name, request_id, item) DO NOTHING", parameters
 
 
-def _joined() -> sa.Select[Any]:
+def _for_sqlite(rows: Sequence[Sequence[Any]]) -> tuple[str, tuple[Any, ...]]:
+    """Rounded up with copies of a row, which the conflict passes over, so that few statements are ever compiled."""
+    rows = [*rows, *[rows[0]] * (-len(rows) % ROUND_TO_ROWS)]
+    one = f"({', '.join('?' * len(COLUMNS))})"
+    return f"VALUES {', '.join([one] * len(rows))}", tuple(itertools.chain.from_iterable(rows))
+
+
+def _for_postgresql(rows: Sequence[Sequence[Any]]) -> tuple[str, tuple[Any, ...]]:
+    """All rows as one JSON parameter, since each parameter costs the driver time."""
+    values = (f"(r->>{at})::{_CASTS[type(database.requests.c[name].type)]}" for at, name in enumerate(COLUMNS))
+    statement = f"SELECT {', '.join(values)} FROM jsonb_array_elements(%s::jsonb) AS r"  # noqa: S608 - names only
+    return statement, (orjson.dumps(rows).decode(),)
+
+
+def joined() -> sa.Select[Any]:
     """Requests with their feedback, if any, as `true_label` and `labelled_at`."""
     requests, feedback = database.requests, database.feedback
-    same_item = sa.and_(*(feedback.c[key] == requests.c[key] for key in ("name", "request_id", "item")))
     return sa.select(
         requests, feedback.c.label.label("true_label"), feedback.c.received_at.label("labelled_at")
-    ).select_from(requests.outerjoin(feedback, same_item))
+    ).select_from(requests.outerjoin(feedback, same_item(feedback)))
 
 
-def _read(statement: sa.Select[Any], engine: sa.Engine | None) -> list[Row]:
+def same_item(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether a row of `table` is about the item of a row of `requests`."""
+    return sa.and_(*(table.c[key] == database.requests.c[key] for key in ("name", "request_id", "item")))
+
+
+def read(statement: sa.Select[Any], engine: sa.Engine | None) -> list[Row]:
     with (engine or database.engine()).connect() as connection:
         return [dict(row) for row in connection.execute(statement).mappings()]
 
@@ -209,53 +157,88 @@ def read_window(
     """
     requests = database.requests
     statement = (
-        _joined()
+        joined()
         .where(requests.c.name == name, requests.c.received_at >= since, requests.c.received_at < until)
         .order_by(requests.c.received_at.desc(), requests.c.id.desc())
         .limit(limit)
     )
-    return _read(statement, engine)[::-1]
+    return read(statement, engine)[::-1]
 
 
 def labelled_rows(name: str, since: float, *, engine: sa.Engine | None = None) -> list[Row]:
     """The requests to `name` whose label arrived at or after `since`, in the order of the labels."""
     statement = (
-        _joined()
+        joined()
         .where(database.requests.c.name == name, database.feedback.c.received_at >= since)
         .order_by(database.feedback.c.received_at, database.requests.c.id)
     )
-    return _read(statement, engine)
+    return read(statement, engine)
 
 
-def audit_queue(name: str, limit: int, *, engine: sa.Engine | None = None) -> list[Row]:
-    """Requests to `name` that were drawn for audit and have no label yet, oldest first."""
-    requests = database.requests
-    statement = (
-        _joined()
-        .where(requests.c.name == name, requests.c.audit, database.feedback.c.label.is_(None))
-        .order_by(requests.c.received_at, requests.c.id)
-        .limit(limit)
-    )
-    return _read(statement, engine)
+def newest_row(*, engine: sa.Engine | None = None) -> int:
+    """The id of the newest row of the request log, whatever model it is of; 0 without rows."""
+    (row,) = read(sa.select(sa.func.coalesce(sa.func.max(database.requests.c.id), 0).label("id")), engine)
+    return int(row["id"])
 
 
 def read_request(name: str, request_id: str, *, engine: sa.Engine | None = None) -> list[Row]:
     """All items of one request to `name` in order; empty when it is not in the log."""
     requests = database.requests
-    statement = _joined().where(requests.c.name == name, requests.c.request_id == request_id)
-    return _read(statement.order_by(requests.c.item), engine)
+    statement = joined().where(requests.c.name == name, requests.c.request_id == request_id)
+    return read(statement.order_by(requests.c.item), engine)
+
+
+def request_texts(name: str, request_id: str, *, engine: sa.Engine | None = None) -> list[tuple[str, str | None]]:
+    """The texts of one request to `name`, in order, each with its second sentence or None.
+
+    On the way of every request with an id of the caller's own: one look at an index, and nothing else is read.
+    """
+    with (engine or database.engine()).connect() as connection:
+        rows = connection.execute(_TEXTS, {"wanted_name": name, "wanted_id": request_id})
+        return [(text, pair) for text, pair in rows]
 
 
 def add_feedback(
-    name: str, request_id: str, item: int, label: str, received_at: float, *, engine: sa.Engine | None = None
-) -> None:
-    """Store what was right for one item; the same label again changes nothing. Raises: DuplicateFeedbackError."""
-    row = {"name": name, "request_id": request_id, "item": item, "label": label, "received_at": received_at}
+    name: str,
+    request_id: str,
+    item: int,
+    label: str,
+    received_at: float,
+    *,
+    source: Source = "client",
+    replace: bool = False,
+    engine: sa.Engine | None = None,
+) -> Literal["taken", "known", "replaced"]:
+    """Store what was right for one item: the first label stands, and the same again changes nothing.
+
+    With `replace` another label takes its place, and the earlier one is kept in `replaced_feedback`.
+    Raises: DuplicateFeedbackError for another label without `replace`.
+    """
+    engine = engine or database.engine()
+    label = redaction.without_nul(label)
+    key = {"name": name, "request_id": request_id, "item": item}
     try:
-        with (engine or database.engine()).begin() as connection:
-            connection.execute(sa.insert(database.feedback), _storable(row))
+        with engine.begin() as connection:
+            row = key | {"label": label, "received_at": received_at, "source": source}
+            connection.execute(sa.insert(database.feedback), row)
+        return "taken"
     except IntegrityError as error:
-        (known,) = [row for row in read_request(name, request_id, engine=engine) if row["item"] == item]
-        if known["true_label"] != _without_nul(label):
-            message = f"item {item} of request {request_id} has the label {known['true_label']!r} already"
-            raise DuplicateFeedbackError(message) from error
+        with engine.begin() as connection:
+            known = connection.execute(_feedback(key)).mappings().one()
+            if known["label"] == label:
+                return "known"
+            if not replace:
+                message = f"item {item} of request {request_id} has the label {known['label']!r} already"
+                raise DuplicateFeedbackError(message) from error
+            connection.execute(sa.insert(database.replaced_feedback), dict(known) | {"replaced_at": received_at})
+            values = {"label": label, "received_at": received_at, "source": source}
+            connection.execute(sa.update(database.feedback).where(_is_item(key)).values(values))
+        return "replaced"
+
+
+def _feedback(key: Row) -> sa.Select[Any]:
+    return sa.select(database.feedback).where(_is_item(key)).with_for_update()
+
+
+def _is_item(key: Row) -> sa.ColumnElement[bool]:
+    return sa.and_(*(database.feedback.c[name] == value for name, value in key.items()))

@@ -1,4 +1,4 @@
-"""What goes over HTTP: request and answer models, their limits, and the errors they end in.
+"""What comes over HTTP: request models, their limits, and the errors they end in; `answer_schemas.py` has the answers.
 
 The OpenAPI document is made from these models, so it cannot say something else than what is checked.
 """
@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from bento.errors import RetortError
 from bento.predictor import Text
-from bento.task_types import Task
 
 MAX_BODY_BYTES = 1 << 20
 MAX_TEXTS = 256
 MAX_CHARACTERS = 20_000
+MAX_KEY_CHARACTERS = 256
+DEADLINE_HEADER = "X-Deadline-Ms"
+"""How many milliseconds the client waits."""
 
 
 class ApiError(RetortError):
@@ -43,14 +45,26 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-InputText = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+InputText = Annotated[str, Field(max_length=MAX_CHARACTERS, json_schema_extra={"pattern": r"\S"})]
 Pair = Annotated[list[InputText], Field(min_length=2, max_length=2)]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@/+=-]{1,64}$")]
 Label = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
 
 
+ONE_OF_TEXT_AND_TEXTS: list[JsonValue] = [
+    {"required": ["text"], "properties": {"text": {"type": "string"}, "texts": {"type": "null"}}},
+    {
+        "required": ["texts"],
+        "properties": {"texts": {"type": "array"}, "text": {"type": "null"}, "text_pair": {"type": "null"}},
+    },
+]
+"""What `PredictRequest.inputs` checks, in the words of JSON Schema."""
+
+
 class PredictRequest(Message):
     """Exactly one of `text` and `texts`."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": ONE_OF_TEXT_AND_TEXTS})
 
     text: InputText | None = None
     """One sentence."""
@@ -61,7 +75,7 @@ class PredictRequest(Message):
     request_id: RequestId | None = None
     """The caller's name for this request, used by /feedback; made here when absent. The same texts may come again under
     it; other texts are a 409."""
-    key: Annotated[str, Field(max_length=256)] | None = None
+    key: Annotated[str, Field(max_length=MAX_KEY_CHARACTERS)] | None = None
     """Whom the request belongs to, so that the same key keeps getting the same model."""
     return_all: bool = False
     """Also answer the probability of every label."""
@@ -102,6 +116,10 @@ class FeedbackRequest(Message):
     """Position in the request's `texts`; may be left out when there was one text."""
     new_label: bool = False
     """Accept a label that the model does not have yet."""
+    replace: bool = False
+    """Correct the label that the item has; the earlier one is kept as history. Without it the first label stands."""
+    audit: bool = False
+    """A person at the audit queue says so, not whoever sent the request."""
 
 
 class V2Tensor(BaseModel):
@@ -109,10 +127,11 @@ class V2Tensor(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
+    name: Annotated[str, Field(json_schema_extra={"const": "text"})]
+    shape: Annotated[list[int], Field(json_schema_extra={"minItems": 1, "maxItems": 2})]
+    datatype: Annotated[str, Field(json_schema_extra={"const": "BYTES"})]
+    data: list[Any] | None = None
+    """Its texts; absent when they stand behind the JSON, as the binary extension has it."""
     parameters: dict[str, Any] = {}
 
 
@@ -134,149 +153,43 @@ class V2Request(BaseModel):
     outputs: list[V2OutputName] | None = None
     parameters: dict[str, Any] = {}
 
-    def texts(self) -> list[Text]:
-        """The texts in the tensor `text`. Raises: ApiError when it is not BYTES of shape [N]."""
+    def key(self) -> str | None:
+        """The parameter `key`, as /predict's. Raises: ApiError when it is no string."""
+        key = self.parameters.get("key")
+        if not (key is None or (isinstance(key, str) and len(key) <= MAX_KEY_CHARACTERS)):
+            message = f"expected a string of at most {MAX_KEY_CHARACTERS} characters as the parameter 'key'"
+            raise ApiError(422, "key", message, "parameters.key")
+        return key
+
+    def texts(self, binary: bytes = b"") -> list[Text]:
+        """The texts in the tensor `text`, or in `binary`. Raises: ApiError when it is not BYTES of shape [N]."""
         tensor = self.inputs[0]
         if tensor.name != "text" or tensor.datatype != "BYTES":
             got = f"{tensor.name!r} of {tensor.datatype}"
             raise ApiError(422, "input_tensor", f"expected the input 'text' of BYTES, got {got}", "inputs[0]")
-        if tensor.shape not in ([len(tensor.data)], [len(tensor.data), 1]):
-            raise ApiError(
-                422,
-                "input_shape",
-                f"expected shape [{len(tensor.data)}] for {len(tensor.data)} texts, got {tensor.shape}",
-                "inputs[0].shape",
-            )
-        request = parse(PredictRequest, {"texts": tensor.data})
+        data = _binary_texts(binary) if tensor.data is None else tensor.data
+        if tensor.shape not in ([len(data)], [len(data), 1]):
+            message = f"expected shape [{len(data)}] for {len(data)} texts, got {tensor.shape[:4]}"
+            raise ApiError(422, "input_shape", message, "inputs[0].shape")
+        request = parse(PredictRequest, {"texts": data})
         return request.inputs()
 
 
-class Prediction(BaseModel):
-    """The most probable label of one text."""
-
-    label: str
-    probability: Annotated[float, Field(ge=0, le=1)]
-    abstained: bool
-    """Whether the model is too unsure, or sees input out of scope: a person had better answer."""
-    probabilities: dict[str, float] | None = None
-    """Every label's probability, with `return_all`."""
-
-
-class LabelSet(BaseModel):
-    """The labels of one text that reach the model's threshold, from a multi_label model."""
-
-    labels: list[str]
-    label_probabilities: list[float]
-    """Of each of `labels`."""
-    probabilities: dict[str, float] | None = None
-    """Every label's probability, with `return_all`."""
-
-
-class Score(BaseModel):
-    """The number that a model of scores gives one text or pair."""
-
-    score: float
-
-
-class Entity(BaseModel):
-    """One entity: a part of the text and what it is."""
-
-    text: str
-    label: str
-    """Its type."""
-    start: int
-    """Its first character."""
-    end: int
-    """The character behind its last one."""
-    score: float
-    """Mean probability of its words' tags."""
-
-
-class Entities(BaseModel):
-    """What a model of entities finds in one text, in order."""
-
-    entities: list[Entity]
-
-
-class ModelIdentity(BaseModel):
-    """The model that answered."""
-
-    name: str
-    version: str
-    model_sha256: str
-    bento: str
-
-
-class PredictResponse(BaseModel):
-    """Predictions in the order of the texts."""
-
-    request_id: str
-    predictions: list[Prediction | LabelSet | Score | Entities]
-    model: ModelIdentity
-
-
-class FeedbackResponse(BaseModel):
-    """The label as stored."""
-
-    request_id: str
-    item: int
-    label: str
-    predicted: str
-    agrees: bool
-
-
-class IdentityResponse(ModelIdentity):
-    """The model and what it can answer."""
-
-    labels: list[str]
-    task: Task
-    """What it answers."""
-    pairs: bool
-    """Whether each input is a pair of sentences."""
-    max_tokens: int
-    threads: int
-
-
-class Candidate(BaseModel):
-    """A label that the model thought possible."""
-
-    label: str
-    probability: float
-
-
-class AuditItem(BaseModel):
-    """A request drawn at random that waits for a person's label."""
-
-    request_id: str
-    item: int
-    text: str
-    text_pair: str | None
-    label: str
-    received_at: float
-    version: str
-    candidates: list[Candidate]
-    """The most probable labels, best first."""
-
-
-class AuditResponse(BaseModel):
-    """The audit queue, oldest first."""
-
-    items: list[AuditItem]
-    labels: list[str]
-
-
-class ErrorDetail(BaseModel):
-    """Why a request was refused."""
-
-    code: str
-    message: str
-    field: str | None = None
-
-
-class ErrorResponse(BaseModel):
-    """Every 4xx and 5xx answer."""
-
-    error: ErrorDetail
+def _binary_texts(binary: bytes) -> list[str]:
+    """BYTES of the binary extension: each text is UTF-8 behind its length, four bytes, little-endian."""
+    texts: list[str] = []
+    start = 0
+    while start < len(binary) and len(texts) <= MAX_TEXTS:
+        end = start + 4 + int.from_bytes(binary[start : start + 4], "little")
+        if end > len(binary):
+            message = f"text {len(texts)} ends behind the body; expected four bytes with each text's length, then it"
+            raise ApiError(422, "binary_tensor", message, "inputs[0]")
+        try:
+            texts.append(binary[start + 4 : end].decode())
+        except UnicodeDecodeError as error:
+            raise ApiError(422, "binary_tensor", f"text {len(texts)} is not UTF-8: {error}", "inputs[0]") from error
+        start = end
+    return texts
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -297,7 +210,7 @@ def decode(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise ApiError(400, "invalid_json", f"expected a JSON object, got something else: {error}") from error
+        raise ApiError(400, "invalid_json", f"expected JSON in UTF-8, not compressed; {error}") from error
 
 
 def _field(location: tuple[int | str, ...]) -> str | None:

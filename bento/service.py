@@ -1,21 +1,24 @@
 """The BentoML service: lifecycle, process settings, and nothing else.
 
-BentoML's own routes come before a mounted app's, so its /readyz and /metrics would answer in place of ours; the app is
-therefore put in front as ASGI middleware and answers every path. It is made on first use: the parent process, which
-only supervises, never imports ONNX Runtime.
+BentoML's own routes come before a mounted app's, so its /readyz and /metrics would answer in place of ours, and each
+of its middlewares costs every request: the one for timeouts makes a task and a timer that lives for a minute, the one
+for tracing rebuilds the URL. Our app is therefore put in front of all of them and answers every path. It is made on
+first use: the parent process, which only supervises, never imports ONNX Runtime.
 """
 
 import asyncio
 import ctypes
+import gc
 import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bentoml
+import uvicorn.config
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from bento.app import Server
 
 
+# BentoML makes uvicorn's configuration itself and takes no others than those that have this name.
+uvicorn.config.HTTP_PROTOCOLS["auto"] = "bento.connections:BoundedProtocol"
+uvicorn.config.LOOP_FACTORIES["auto"] = "bento.event_loop:loop_factory"
 PR_SET_PDEATHSIG = 1
 """From Linux' <sys/prctl.h>."""
 
@@ -39,7 +45,8 @@ def bento_tag() -> str:
 @cache
 def server() -> "Server":
     """This process's server."""
-    from bento.app import Server, ServeSettings
+    from bento.app import Server
+    from bento.serve_settings import ServeSettings
 
     return Server(ServeSettings.from_env(), bento=bento_tag())
 
@@ -53,7 +60,7 @@ def own_app() -> "Starlette":
 
 
 class AppFirst:
-    """ASGI middleware that answers every HTTP request with our app; only the lifespan stays with BentoML."""
+    """An ASGI app that answers every HTTP request with ours; only the lifespan stays with BentoML."""
 
     def __init__(self, app: "ASGIApp") -> None:
         """`app` is BentoML's."""
@@ -89,15 +96,17 @@ def end_with_supervisor() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-@bentoml.service(
-    name="retort",
-    workers=1,
-    traffic={"timeout": 60},
-    metrics={"enabled": False},
-    logging={"access": {"enabled": False}},
-    tracing={"excluded_urls": ".*"},
-)
-class Retort:
+class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]
+    """A BentoML service whose requests go to our app before BentoML's middlewares."""
+
+    __slots__ = ()
+
+    def to_asgi(self, is_main: bool = True) -> "ASGIApp":
+        """The app that the worker serves."""
+        return AppFirst(super().to_asgi(is_main))
+
+
+class Lifetime:
     """A small, fast, gated text classifier; /docs.json describes it."""
 
     def __init__(self) -> None:
@@ -107,8 +116,13 @@ class Retort:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Load the model and start the threads."""
+        from bento.connections import BoundedProtocol
+
         logging.getLogger("bento").setLevel(logging.INFO)
         await self.lifetime.enter_async_context(own_app().router.lifespan_context(own_app()))
+        BoundedProtocol.overload = server().overload
+        gc.collect()
+        gc.freeze()  # a full collection over all that was imported stops every answer for 70 ms, without it for 1 ms
         drain_at_sigterm(server().settings.drain_ms / 1000)
         end_with_supervisor()
 
@@ -118,4 +132,14 @@ class Retort:
         await self.lifetime.aclose()
 
 
-Retort.add_asgi_middleware(AppFirst)  # type: ignore[attr-defined]
+Retort = FrontedService(
+    name="retort",
+    config={
+        "workers": 1,
+        "metrics": {"enabled": False},
+        "logging": {"access": {"enabled": False}},
+        "tracing": {"excluded_urls": ".*"},
+    },
+    inner=Lifetime,
+)
+"""A small, fast, gated text classifier; /docs.json describes it."""

@@ -95,3 +95,10 @@ def named(answers: Mapping[str, list[Any]]) -> list[str]:
     entities = itertools.chain.from_iterable(answers.get("entities", ()))
     label_sets = itertools.chain.from_iterable(answers.get("labels", ()))
     return [*answers.get("label", ()), *label_sets, *(entity["label"] for entity in entities)]
+
+
+def confidences(answers: Mapping[str, list[Any]]) -> list[float]:
+    """The probability of each class that `named` lists, in its order."""
+    entities = itertools.chain.from_iterable(answers.get("entities", ()))
+    label_sets = itertools.chain.from_iterable(answers.get("label_probabilities", ()))
+    return [*answers.get("probability", ()), *label_sets, *(entity["score"] for entity in entities)]

@@ -2,15 +2,13 @@
 
 import logging
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bento.errors import UserError
 from bento.predictor import Predictor
 from flows.chain import Built, make_candidate
 from flows.config import Config
@@ -23,9 +21,6 @@ from tasks.types import Artifact
 
 log = logging.getLogger("retort.bench")
 
-NUM_REQUESTS = 1_000
-NUM_REFERENCE, NUM_WINDOW, NUM_COMPONENTS = 2_000, 1_000, 32
-NUM_PERMUTATIONS = 9_999
 NUM_BATCH_ROUNDS = 3
 FASTER = {"PyTorch eager": 25.0, "optimum int8": 3.0}
 SMALLER = {"optimum int8": 5.0}
@@ -219,67 +214,6 @@ def _artifact(built: Built, name: str) -> Artifact:
     return next(step.artifact for step in built.steps if step.name == name)
 
 
-def bench_serve(chosen: Config) -> dict[str, Any]:
-    """The champion's Bento, started for this: readiness, memory, and HTTP against the predictor in this process."""
-    import httpx
-    import psutil
-
-    from tasks.monitor.traffic import watch
-    from tasks.release.boot import serving
-    from tasks.release.ledger import read_champion
-    from tasks.release.package import Package
-
-    champion = read_champion(chosen.name)
-    if champion is None:
-        raise UserError(f"bench serve: {chosen.name} has no champion; `retort run CONFIG` makes one")
-    watched = watch(chosen.name, champion.model_path, champion.model_sha256)
-    texts = [text for text in read_split(watched.data.path, "test").texts if isinstance(text, str)]
-    predictor = Predictor(champion.model_path)
-    package = Package(bento=champion.bento, path=champion.model_path.parent.parent, model_path=champion.model_path)
-    with serving(package, chosen.name) as (url, ready_s), httpx.Client(base_url=url) as client:
-        calls: dict[str, Callable[[str], Any]] = {
-            "http": lambda text: client.post("/predict", json={"text": text}).raise_for_status(),
-            "inside": lambda text: predictor.predict([text]),
-        }
-        latency_ms = _paired(calls, texts)
-        served = [p for p in psutil.Process().children(recursive=True) if "bentoml" in " ".join(p.cmdline())]
-        served += [child for process in served for child in process.children(recursive=True)]
-        rss_mb = sum(process.memory_info().rss for process in set(served)) / 1e6
-    http, inside = (float(np.median(latency_ms[name])) for name in ("http", "inside"))
-    p95 = float(np.quantile(latency_ms["http"], 0.95))
-    rows = [
-        row("ready", ready_s, "s", target="<= 5 s", met=ready_s <= 5),
-        row("resident, all processes", rss_mb, "MB", target="<= 400 MB", met=rss_mb <= 400),
-        row("one sentence over HTTP, p50", http, "ms", "predictor in process", http / inside),
-        row("one sentence over HTTP, p95", p95, "ms", "predictor in process",
-             p95 / float(np.quantile(latency_ms["inside"], 0.95))),
-    ]  # fmt: skip
-    return {"title": f"Serving of {chosen.name}", "rows": rows}
-
-
-def bench_drift(chosen: Config) -> dict[str, Any]:
-    """Time of one look, and its answers on synthetic embeddings without and with a shift."""
-    from tasks.stats.two_sample import mmd_test
-
-    rng = np.random.default_rng(0)
-
-    def look(shift: float) -> tuple[float, float]:
-        window = rng.normal(shift, 1, size=(NUM_WINDOW, NUM_COMPONENTS))
-        reference = rng.normal(0, 1, size=(NUM_REFERENCE, NUM_COMPONENTS))
-        start = time.perf_counter()
-        found = mmd_test(window, reference, num_permutations=NUM_PERMUTATIONS, rng=rng)
-        return time.perf_counter() - start, found.p_value
-
-    seconds, p_same = look(0.0)
-    _, p_moved = look(0.2)
-    rows = [
-        row("one look, 2,000 against 1,000, 9,999 permutations", seconds, "s", target="<= 5 s", met=seconds <= 5),
-        row("p without a shift", p_same, ""),
-        row("p with a shift of 0.2", p_moved, "", "without", p_moved / p_same),
-    ]
-    return {"title": f"Drift tests, as {chosen.name} runs them", "rows": rows}
-
-
 def plain(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
     """A stage outside of Prefect, which says that it begins."""
 
@@ -288,17 +222,6 @@ def plain(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
         return function(*arguments, **settings)
 
     return run
-
-
-def _paired(calls: Mapping[str, Callable[[str], Any]], texts: list[str]) -> dict[str, list[float]]:
-    """Milliseconds of each call on the same texts in turn."""
-    latency_ms: dict[str, list[float]] = {name: [] for name in calls}
-    for at in range(NUM_REQUESTS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call(texts[at % len(texts)])
-            latency_ms[name].append((time.perf_counter() - start) * 1e3)
-    return {name: values[NUM_REQUESTS // 10 :] for name, values in latency_ms.items()}
 
 
 def _stages(steps: tuple[Step, ...]) -> list[dict[str, Any]]:
@@ -329,19 +252,38 @@ def _techniques(chosen: Config) -> dict[str, Any]:
     return bench_techniques(chosen)
 
 
+def _serve(chosen: Config, **settings: Any) -> dict[str, Any]:
+    from flows.bench_serve.run import bench_serve
+
+    return bench_serve(chosen, **settings)
+
+
+def _drift(chosen: Config, **settings: Any) -> dict[str, Any]:
+    from flows.bench_drift.run import bench_drift
+
+    return bench_drift(chosen, **settings)
+
+
 def _gate(chosen: Config) -> dict[str, Any]:
     from flows.bench_gate import bench_gate
 
     return bench_gate(chosen)
 
 
-BENCHMARKS: dict[str, Callable[[Config], dict[str, Any]]] = {
+def _experiment(chosen: Config) -> dict[str, Any]:
+    from flows.bench_experiment import bench_experiment
+
+    return bench_experiment(chosen)
+
+
+BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
     "compress": bench_compress,
-    "serve": bench_serve,
-    "drift": bench_drift,
+    "serve": _serve,
+    "drift": _drift,
     "gate": _gate,
     "attention": _attention,
     "geometry": _geometry,
+    "experiment": _experiment,
 }
-PARTS_OF_COMPRESS: dict[str, Callable[[Config], dict[str, Any]]] = {"training": _training, "techniques": _techniques}
+PARTS_OF_COMPRESS: dict[str, Callable[..., dict[str, Any]]] = {"training": _training, "techniques": _techniques}
 """Those that `bench compress` runs in place of its own, when asked."""

@@ -16,11 +16,12 @@ from tokenizers import Tokenizer
 
 from bento.predictor import Predictor
 from flows.bench import plain, row
+from flows.bench_gate_tasks import task_rows
 from flows.chain import Built, make_candidate, make_context
 from flows.config import Config
 from tasks.compress.quantize import Quantize
 from tasks.data import read_split
-from tasks.evaluate import evaluation_batch, read_class_predictions
+from tasks.evaluate import evaluation_batch, read_predictions
 from tasks.gate import GateConfig, MarginGate, Probes, SliceGate, judge, judge_measured, num_unknown
 from tasks.gate.verdicts import ALPHA
 from tasks.quantization.invariance import in_one_batch, largest_shift
@@ -55,18 +56,25 @@ Rng = np.random.Generator
 def bench_gate(chosen: Config) -> dict[str, Any]:
     """Trials on the test rows of one build, which is made, or found in the store."""
     built = make_candidate(chosen, None, stage=plain)
-    teacher = read_class_predictions(built.evaluation.path, "teacher")
+    teacher = read_predictions(built.evaluation.path, "teacher")
     rng = np.random.default_rng(0)
+    if not isinstance(teacher, Predictions):
+        rows = [*task_rows(teacher, chosen.gate, rng), *model_rows(chosen, built, rng), _evaluation(built)]
+        return {"title": f"The gate on the test rows of {chosen.name}, of data.task {teacher.task}", "rows": rows}
     rows = [
         *accuracy_rows(teacher, DISAGREEMENT, rng),
         class_row(teacher, rng),
         calibration_row(teacher, rng),
         *model_rows(chosen, built, rng),
         *curve_rows(),
-        evaluation_row(Predictor(built.model.path), read_split(built.data.path, "test").texts),
+        _evaluation(built),
     ]
     title = f"The gate on the test rows of {chosen.name}; planted models differ on {100 * DISAGREEMENT:g} % of them"
     return {"title": title, "rows": rows}
+
+
+def _evaluation(built: Built) -> dict[str, Any]:
+    return evaluation_row(Predictor(built.model.path), read_split(built.data.path, "test").texts)
 
 
 def accuracy_rows(teacher: Predictions, disagreement: float, rng: Rng) -> list[dict[str, Any]]:
@@ -124,7 +132,7 @@ def calibration_row(teacher: Predictions, rng: Rng) -> dict[str, Any]:
 def model_rows(chosen: Config, built: Built, rng: Rng) -> list[dict[str, Any]]:
     """Faults of the model folder: a vocabulary of which half is gone, and int8 ranges that the whole batch shares."""
     texts = list(read_split(built.data.path, "test").texts)
-    candidate = read_class_predictions(built.evaluation.path, built.chain[-1])
+    candidate = read_predictions(built.evaluation.path, built.chain[-1])
     unknown_N = unknown_texts(half_vocabulary(Predictor(built.model.path).tokenizer), texts)
     config = GateConfig(unknown_words=LIMITS["unknown_words"])
     passed = [_passes(judge_measured(candidate, _drawn_unknown(unknown_N, rng), config)) for _ in range(NUM_TRIALS)]

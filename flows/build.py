@@ -13,10 +13,14 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 
+from flows import experiment as experiments
 from flows import summary as summaries
 from flows.chain import Built, gate, make_candidate
 from flows.config import Config, load_config
-from flows.release import Candidate, prepare_release, promote
+from flows.exclusive import once
+from flows.failures import in_words
+from flows.notify import notify, tell_of_failure
+from flows.release import Candidate, prepare_release, promote, refuse_rolled_back
 from flows.stages import prepare_logging, run_name, side_by_side, stage
 from tasks.analysis import read_analysis
 from tasks.behaviour import read_behaviour
@@ -25,7 +29,7 @@ from tasks.metrics import TITLES
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
 from tasks.report.card import CARD_FILE
-from tasks.types import GateReport
+from tasks.types import Artifact, GateReport
 
 log = logging.getLogger("retort")
 
@@ -40,9 +44,15 @@ class Approval(RunInput):
     comment: str = ""
 
 
-@flow(name="build", flow_run_name=run_name, persist_result=False)
+@flow(
+    name="build", flow_run_name=run_name, persist_result=False,
+    on_failure=[tell_of_failure], on_crashed=[tell_of_failure],
+)  # fmt: skip
 def build(
-    config: str, overrides: list[str] | None = None, extra: str | None = None, why: str = "a build started by hand"
+    config: str,
+    overrides: list[str] | None = None,
+    extra: str | None = None,
+    why: str = "a build started by hand",
 ) -> dict[str, Any]:
     """Build, gate and release the model of one config; `extra` is a file of newly labelled rows.
 
@@ -50,10 +60,20 @@ def build(
     """
     prepare_logging()
     chosen = load_config(Path(config), overrides)
+    command = command_of("retort run", config, overrides, extra)
+    body = partial(make, chosen, why=why, command=command, extra=Path(extra) if extra else None)
+    with in_words(f"build {chosen.name}"):
+        return once(chosen.name, None, body, timeout_hours=chosen.release.timeout_hours)
+
+
+def make(
+    chosen: Config, *, why: str, command: str, extra: Path | None = None, more: Artifact | None = None
+) -> dict[str, Any]:
+    """The body of a build and of a retrain, which has `more` from its traffic; runs within either's flow run."""
     champion = ledger.read_champion(chosen.name)
-    built = make_candidate(chosen, Path(extra) if extra else None, stage=stage, submit=side_by_side)
+    built = make_candidate(chosen, extra, stage=stage, submit=side_by_side, more=more)
     report = gate(chosen, built, champion)
-    result = summaries.summarise(chosen, built, report, champion, command=_command(config, overrides, extra))
+    result = summaries.summarise(chosen, built, report, champion, command=command)
     if champion is not None and champion.model_sha256 == built.model.sha256 and report.outcome == "pass":
         tracking.repair_alias(champion.name, champion.version)
         result |= {"outcome": "promoted", "unchanged": True, **_identity(champion)}
@@ -61,6 +81,9 @@ def build(
         result |= _record_and_release(chosen, built, report, champion, result, why)
     result["report"] = str(summaries.write_report(result, built))
     _show(result)
+    if result["outcome"] == "promoted" and not result.get("unchanged"):
+        text = f"version {result['version']} is champion: {why}\nreport: {result['report']}"
+        notify(chosen.notify, chosen.name, "promotion", text)
     return result
 
 
@@ -107,9 +130,8 @@ def _log(config: Config, built: Built, report: GateReport, result: Mapping[str, 
             tracking.log_stage(step)
         tracking.log_scores(built.scores)
         tracking.log_gate(report)
-        if built.behaviour:
-            analysis = read_analysis(built.analysis.path)
-            tracking.log_evidence(analysis["calibration"], analysis["abstention"], read_behaviour(built.behaviour.path))
+        analysis, behaviour = read_analysis(built.analysis.path), read_behaviour(built.behaviour.path)
+        tracking.log_evidence(analysis.get("calibration", {}), analysis.get("abstention"), behaviour)
         details = dict(result) | summaries.read_details(built)
         tracking.log_figures(summaries.figures(details))
         tracking.log_tables(summaries.evaluation_tables(built, details))
@@ -126,24 +148,46 @@ def _release(
     entry, check = prepare_release(_candidate(config, built, report, result["mlflow_run_id"], card))
     if check is not None and not check.passed:
         return {"outcome": "blocked", "version": entry.version, "bento": entry.bento, "boot": check.evidence()}
+    if (undone := refuse_rolled_back(entry)) is not None:
+        return {"outcome": "blocked", "version": entry.version, "bento": entry.bento, "rolled_back": undone}
     answer = _approval(config, built, report, dict(result) | {"version": entry.version, "bento": entry.bento})
     if answer is None:
         return {"outcome": "awaiting_approval", "version": entry.version, "bento": entry.bento}
     if not answer.approve:
         ledger.record(entry, action="refuse", who=answer.approver, why=answer.comment or "not approved", evidence={})
         return {"outcome": "blocked", "version": entry.version, "bento": entry.bento, "approval": "refused"}
+    why = why if not answer.comment else f"{why}: {answer.comment}"
+    tried = _try(config, entry, champion, who=answer.approver, why=why)
+    if tried is not None:
+        return tried
     final = promote(
         entry,
         expected=champion,
         judge=partial(gate, config, built),
         report=report,
         who=answer.approver,
-        why=why if not answer.comment else f"{why}: {answer.comment}",
+        why=why,
     )
     outcome = {"pass": "promoted", "fail": "blocked", "inconclusive": "inconclusive"}[final.outcome]
     changes: dict[str, Any] = {"outcome": outcome, "version": entry.version, "bento": entry.bento}
     changes["verdicts"] = summaries.verdict_rows(final.verdicts)
     return changes | (_identity(entry) if outcome == "promoted" else {})
+
+
+def _try(config: Config, entry: Champion, champion: Champion | None, *, who: str, why: str) -> dict[str, Any] | None:
+    """Let the candidate prove itself on real traffic, if the config says so; None where it is promoted at once."""
+    settings = config.release.experiment
+    if settings is None or champion is None:
+        return None
+    reason = experiments.misfit(entry, champion)
+    if reason is not None:
+        log.warning("%s version %s is promoted without an experiment: %s", entry.name, entry.version, reason)
+        return None
+    found = experiments.start(settings, entry, champion, who=who, why=why)
+    outcomes = {"vetoed": "blocked", "rolled_back": "blocked", "inconclusive": "inconclusive"}
+    shown = {"id": found.id, "phase": found.phase, "reason": found.reason}
+    outcome = outcomes.get(found.outcome or "", "experiment")
+    return {"outcome": outcome, "version": entry.version, "bento": entry.bento, "experiment": shown}
 
 
 def _candidate(config: Config, built: Built, report: GateReport, run_id: str, card: str) -> Candidate:
@@ -201,8 +245,9 @@ def _identity(champion: Champion) -> dict[str, Any]:
     return {"version": champion.version, "champion": champion.version, "bento": champion.bento}
 
 
-def _command(config: str, overrides: list[str] | None, extra: str | None) -> str:
-    parts = ["retort run", config, *(f"--set {override}" for override in overrides or [])]
+def command_of(command: str, config: str, overrides: list[str] | None, extra: str | None = None) -> str:
+    """The command line that does the same again."""
+    parts = [command, config, *(f"--set {override}" for override in overrides or [])]
     return " ".join([*parts, f"--extra {extra}"] if extra else parts)
 
 

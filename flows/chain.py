@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bento.entities import entity_types
 from bento.predictor import Predictor
 from flows.config import Config
 from tasks.analysis import analyse, check_errors
@@ -17,18 +18,27 @@ from tasks.collapse import check_teacher
 from tasks.compress import Technique, check_sizes, read_chain, step_names
 from tasks.compress.context import Context
 from tasks.compress.export import Export
-from tasks.data import fingerprint, prepare, read_labels, read_split
-from tasks.evaluate import evaluate, evaluate_champion, read_predictions, read_scores
-from tasks.gate import Evidence, judge_evidence, probe, slice_columns
+from tasks.data import FRESH, fingerprint, has_fresh, prepare, read_labels, read_split
+from tasks.evaluate import evaluate, evaluate_champion, evaluate_fresh, read_predictions, read_scores
+from tasks.gate import (
+    Evidence,
+    judge_evidence,
+    judge_fresh,
+    judge_holdout,
+    no_verdict,
+    probe,
+    slice_columns,
+    with_frozen_margin,
+)
 from tasks.gate.slices import read_columns
 from tasks.holdout import note_use
 from tasks.release.ledger import Champion
 from tasks.search import Found, Submit, one_after_another, read_search, search
 from tasks.store import Step, run_step
 from tasks.train import base_architecture, teacher_logits, train_teacher
-from tasks.types import AnyPredictions, Artifact, GateReport, Scores
+from tasks.types import AnyPredictions, Artifact, GateReport, Scores, Verdict
 
-EVIDENCE = ("calibrate", "evaluate")
+EVIDENCE = ("calibrate", "evaluate", "behaviour", "analysis")
 """The stages after the chain, whatever it was."""
 
 Stage = Callable[[str, Callable[..., Step]], Callable[..., Step]]
@@ -42,8 +52,7 @@ class Built:
     data: Artifact
     model: Artifact
     evaluation: Artifact
-    behaviour: Artifact | None
-    """None where a text has more or other than one class."""
+    behaviour: Artifact
     analysis: Artifact
     scores: dict[str, Scores]
     techniques: dict[str, list[str]]
@@ -57,13 +66,21 @@ class Built:
         return [name for name in self.scores if name not in ("floor", "candidate")]
 
 
-def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: Submit = one_after_another) -> Built:
+def make_candidate(
+    config: Config,
+    extra: Path | None,
+    *,
+    stage: Stage,
+    submit: Submit = one_after_another,
+    more: Artifact | None = None,
+) -> Built:
     """All stages up to the evaluation, each run as `stage(name, function)(...)`; a search's trials by `submit`.
 
-    Raises: UserError for a chain that this teacher cannot go through, before any compute.
+    `more` is what a retrain assembled of the traffic. Raises: UserError for a chain that this teacher cannot go
+    through, before any compute.
     """
     _check(config)
-    data = stage("data", prepare_data)(config, extra)
+    data = stage("data", prepare_data)(config, extra, more)
     _check_classes(config, data.artifact)
     _slices(config, data.artifact)
     teachers = _teachers(config, data.artifact, stage)
@@ -75,9 +92,8 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
     steps = [data, *teachers, logits, replace(exported, name="export_teacher")]
     chain, found = config.compress, None
     if not isinstance(chain, tuple):
-        searched = stage("search", partial(search, submit=submit))(chain.search, context)
-        steps.append(searched)
-        found = read_search(searched.artifact.path)
+        steps.append(stage("search", partial(search, submit=submit))(chain.search, context))
+        found = read_search(steps[-1].artifact.path)
         chain = read_chain(found.chain)
     walk = _compress(chain, context, stage)
     calibrated = stage("calibrate", calibrate)(
@@ -88,27 +104,22 @@ def make_candidate(config: Config, extra: Path | None, *, stage: Stage, submit: 
     evaluation = stage("evaluate", partial(evaluate, seed=config.teacher.seed))(
         data=data.artifact, teacher=context.teacher, models=models
     )
-    explained: list[Step] = []
-    if config.data.task != "single_label":
-        analysis = stage("analysis", analyse_answers)(
-            data=data.artifact, evaluation=evaluation.artifact, candidate_name=candidate
-        )
+    behaviour = stage("behaviour", partial(try_behaviour, config=config.behaviour, seed=config.teacher.seed))(
+        data=data.artifact, teacher=exported.artifact, candidate=calibrated.artifact
+    )
+    given = {"data": data.artifact, "evaluation": evaluation.artifact, "candidate_name": candidate}
+    if config.data.task == "single_label":
+        given |= {"teacher_logits": logits.artifact, "candidate": calibrated.artifact}
+        analysis = stage("analysis", partial(analyse, config=config.errors, seed=config.teacher.seed))(**given)
     else:
-        behaviour = stage("behaviour", partial(try_behaviour, config=config.behaviour, seed=config.teacher.seed))(
-            data=data.artifact, teacher=exported.artifact, candidate=calibrated.artifact
-        )
-        analysis = stage("analysis", partial(analyse, config=config.errors, seed=config.teacher.seed))(
-            data=data.artifact, evaluation=evaluation.artifact, teacher_logits=logits.artifact,
-            candidate=calibrated.artifact, candidate_name=candidate,
-        )  # fmt: skip
-        explained = [behaviour]
+        analysis = stage("analysis", analyse_answers)(**given)
     scores = read_scores(evaluation.artifact.path)
     return Built(
-        steps=(*steps, *walk.steps, calibrated, evaluation, *explained, analysis),
+        steps=(*steps, *walk.steps, calibrated, evaluation, behaviour, analysis),
         data=data.artifact,
         model=calibrated.artifact,
         evaluation=evaluation.artifact,
-        behaviour=explained[0].artifact if explained else None,
+        behaviour=behaviour.artifact,
         analysis=analysis.artifact,
         scores=scores | {"candidate": scores[candidate]},
         techniques=walk.techniques,
@@ -120,12 +131,11 @@ def stage_names(config: Config) -> list[str]:
     """The stages of `make_candidate` in their order; what a search will choose is not known before it."""
     more = [f"teacher_{number}" for number in range(2, len(config.more_teachers) + 2)]
     names = ["data", "teacher", *more, "teacher_logits", "export_teacher"]
-    evidence = (*EVIDENCE, *(("behaviour",) if config.data.task == "single_label" else ()), "analysis")
     if not isinstance(config.compress, tuple):
-        return [*names, "search", "the chain that it chooses", *evidence]
+        return [*names, "search", "the chain that it chooses", *EVIDENCE]
     for at, name in enumerate(step_names(config.compress)):
         names += [name, f"export_{name}"] if _needs_export(config.compress, at) else [name]
-    return [*names, *evidence]
+    return [*names, *EVIDENCE]
 
 
 def _check(config: Config) -> None:
@@ -141,12 +151,12 @@ def _check(config: Config) -> None:
 
 def _check_classes(config: Config, data: Artifact) -> None:
     """Raises: UserError for a class of the config, or a time column, that the data does not have."""
+    labels = read_labels(data.path)
+    config.behaviour.check_classes(entity_types(labels) if config.data.task == "entities" else labels)
     if config.data.task != "single_label":
         return
-    labels = read_labels(data.path)
     if config.serve.abstain is not None:
         config.serve.abstain.check_classes(labels)
-    config.behaviour.check_classes(labels)
     check_errors(config.errors, data.path)
 
 
@@ -209,15 +219,18 @@ def _needs_export(chain: Sequence[Technique], at: int) -> bool:
     return chain[at].produces == "torch" and chain[at + 1].kind != "export"
 
 
-def prepare_data(config: Config, extra: Path | None) -> Step:
+def prepare_data(config: Config, extra: Path | None, more: Artifact | None = None) -> Step:
     """The validated splits, keyed by the content of their sources."""
+    retrain = {"retrain": config.retrain.of_data} if more is not None else {}
     return run_step(
         "data",
         kind="data",
-        inputs=fingerprint(config.data, extra),
-        config=config.data.model_dump() | {"extra": extra is not None},
+        inputs=[*fingerprint(config.data, extra), *([more] if more is not None else [])],
+        config=config.data.model_dump() | {"extra": extra is not None} | retrain,
         code="tasks.data",
-        make=lambda out, work: prepare(config.data, out, extra=extra),
+        make=lambda out, work: prepare(
+            config.data, out, extra=extra, more=more.path if more is not None else None, retrain=config.retrain
+        ),
     )
 
 
@@ -230,16 +243,43 @@ def gate(config: Config, built: Built, champion: Champion | None) -> GateReport:
         probes=probe(predictor, predictor.tokenizer, test.texts, config.gate),
         num_judged=note_use(test, model_sha256=built.model.sha256, name=config.name),
         columns=_slices(config, built.data),
-        behaviour=read_behaviour(built.behaviour.path) if built.behaviour else (),
+        behaviour=read_behaviour(built.behaviour.path),
     )
     references: dict[str, AnyPredictions] = {"teacher": read_predictions(built.evaluation.path, "teacher")}
     if champion is not None and champion.model_sha256 != built.model.sha256:
         step = evaluate_champion(data=built.data, folder=champion.model_path, sha256=champion.model_sha256)
         references["champion"] = read_predictions(step.artifact.path, "champion")
-    return judge_evidence(found, references, config.gate)
+    if not has_fresh(built.data.path):
+        return judge_evidence(found, references, config.gate)
+    moved = with_frozen_margin(config.gate, config.retrain.frozen_margin)
+    report = judge_evidence(found, references, config.gate, against={"champion": moved})
+    fresh = _judge_fresh(config, built, champion if "champion" in references else None)
+    return replace(report, verdicts=(*fresh, *report.verdicts))
+
+
+def _judge_fresh(config: Config, built: Built, champion: Champion | None) -> list[Verdict]:
+    """The candidate against teacher and champion on recent traffic that no model was trained on."""
+    rule, rows = config.retrain.fresh, read_split(built.data.path, FRESH)
+    teacher = next(step.artifact for step in built.steps if step.name == "export_teacher")
+    models = {"teacher": (teacher.path, teacher.sha256)}
+    if champion is not None:
+        models["champion"] = (champion.model_path, champion.model_sha256)
+    if len(rows) < rule.min_rows:
+        return [no_verdict(name, rule, len(rows), rule.min_rows) for name in models]
+    num_judged = note_use(rows, model_sha256=built.model.sha256, name=config.name)
+    models["candidate"] = (built.model.path, built.model.sha256)
+    answers: dict[str, AnyPredictions] = {}
+    for name, (folder, sha256) in models.items():
+        step = evaluate_fresh(name, data=built.data, folder=folder, sha256=sha256)
+        answers[name] = read_predictions(step.artifact.path, name)
+    candidate = answers.pop("candidate")
+    uses = judge_holdout(num_judged, config.gate.holdout, gate="fresh_holdout_uses")
+    return [*judge_fresh(candidate, answers, rule, min_rows=rule.min_rows), uses]
 
 
 def _slices(config: Config, data: Artifact) -> dict[str, tuple[str, ...]]:
     """The test rows' parts. Raises: DataError for slices that the data does not have."""
     further = read_columns(data.path / "test.parquet") if config.gate.slices else {}
-    return slice_columns(config.gate.slices, read_split(data.path, "test"), further)
+    labels, task = read_labels(data.path), config.data.task
+    names = {"multi_label": labels, "entities": entity_types(labels)}.get(task)
+    return slice_columns(config.gate.slices, read_split(data.path, "test"), further, names)

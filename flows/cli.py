@@ -9,7 +9,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,12 +18,29 @@ import typer
 from rich.console import Console
 
 from bento.errors import RetortError, UserError
+from flows import cli_capacity
+from flows.cli_audit import audit_app
+from flows.cli_correct import correct_prior
+from flows.cli_experiment import experiment
+from flows.cli_retrain import retrain
+from flows.reports import Kind
 
-EXIT_CODES = {"promoted": 0, "passed": 0, "awaiting_approval": 0, "failed": 1, "blocked": 3, "inconclusive": 4}
+EXIT_CODES = {
+    "promoted": 0,
+    "experiment": 0,
+    "passed": 0,
+    "awaiting_approval": 0,
+    "failed": 1,
+    "blocked": 3,
+    "inconclusive": 4,
+}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-audit_app = typer.Typer(no_args_is_help=True, help="The labelling queue of a served model.")
 app.add_typer(audit_app, name="audit")
+cli_capacity.register(app)
+app.command()(experiment)
+app.command()(retrain)
+app.command("correct-prior")(correct_prior)
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file such as configs/quickstart.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=value", help="Override one key; repeatable")]
@@ -168,16 +186,28 @@ def monitor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = F
 def deploy(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="The configs to keep good")],
     pool: Annotated[str | None, typer.Option(help="Register into this work pool and return; workers run it")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="With --pool or --yaml: of a Docker or Kubernetes pool's runs")
+    ] = None,
+    yaml: Annotated[Path | None, typer.Option(help="Write them for `prefect deploy --all`, register nothing")] = None,
 ) -> None:
-    """Prefect deployments of all flows, with their schedules and triggers; runs them here unless --pool is given."""
+    """Prefect deployments of all flows, with their schedules and triggers; runs them here unless told otherwise."""
     from flows.config import load_config
 
     for config in configs:
         load_config(config)
     _start_logging()
-    from flows.deployments import deploy_all
+    from flows.deployments import deploy_all, write_yaml
 
-    deploy_all([config.resolve() for config in configs], pool=pool)
+    paths = [config.resolve() for config in configs]
+    if image and not yaml:
+        raise UserError(
+            "deploy: expected --image with --yaml, got it without; write the file, then `prefect deploy --all`"
+        )
+    if yaml:
+        write_yaml(paths, yaml, pool=pool, image=image)
+    else:
+        deploy_all(paths, pool=pool)
 
 
 @app.command()
@@ -204,6 +234,54 @@ def rollback(name: Name, why: Why = "by hand", as_json: AsJson = False) -> None:
 
 
 @app.command()
+def challenge(
+    name: Name,
+    version: Annotated[str, typer.Argument(metavar="VERSION")],
+    share: Annotated[float, typer.Option(help="Of the requests, up to 0.5; the same key always gets the same model")],
+    why: Why = "by hand",
+) -> None:
+    """Let a version answer a share of the champion's requests; repeat it with another share to change that."""
+    _put_beside(name, version, "challenger", share, why)
+
+
+@app.command()
+def shadow(
+    name: Name,
+    version: Annotated[str, typer.Argument(metavar="VERSION")],
+    share: Annotated[float, typer.Option(help="Of the requests, up to 1, that are asked again when nothing waits")],
+    why: Why = "by hand",
+) -> None:
+    """Ask a version again what others were asked; its answers go to the log alone."""
+    _put_beside(name, version, "shadow", share, why)
+
+
+def _put_beside(name: str, version: str, arm: str, share: float, why: str) -> None:
+    from bento.settings import configure
+
+    configure()
+    from flows.arms import put_beside
+
+    put_beside(name, version, arm=arm, share=share, who=getpass.getuser(), why=why)
+    console.print(f"{name}: version {version} is now {arm} with a share of {share:g}")
+
+
+@app.command()
+def withdraw(
+    name: Name,
+    arm: Annotated[str | None, typer.Option(metavar="challenger|shadow", help="Both when left out")] = None,
+    why: Why = "by hand",
+) -> None:
+    """Take the challenger, the shadow or both from beside the champion, which then answers everything."""
+    from bento.settings import configure
+
+    configure()
+    from flows.arms import withdraw as take_away
+
+    for each, found in take_away(name, arm, who=getpass.getuser(), why=why).items():
+        console.print(f"{name}: version {found.version.version} is no longer {each}")
+
+
+@app.command()
 def status(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None, as_json: AsJson = False) -> None:
     """Champion, challenger, versions, ledger, last verdicts."""
     from bento.settings import configure
@@ -223,26 +301,60 @@ def score(
     out: Annotated[Path, typer.Argument(metavar="OUT")],
     text: Annotated[str, typer.Option(help="Column that holds the text")] = "text",
     text_pair: Annotated[str | None, typer.Option(help="Column of the second sentence")] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Takes rows that cannot be scored; else they are an error")
+    ] = None,
 ) -> None:
-    """Batch scoring of CSV, TSV, JSONL or Parquet with the champion of NAME."""
+    """Batch scoring of CSV, TSV, JSONL or Parquet with the champion of NAME; a killed run goes on where it was."""
     from tasks.release.ledger import read_champion
     from tasks.score import score_file
 
     champion = read_champion(name)
     if champion is None:
         raise UserError(f"{name} has no champion; `retort run CONFIG` makes one")
-    num_rows = score_file(champion.model_path, source, out, text=text, text_pair=text_pair)
-    console.print(f"{num_rows:,} rows scored by {champion.bento} into {out}")
+    with _progress_bar("scoring") as progress:
+        done = score_file(
+            champion.model_path, source, out, text=text, text_pair=text_pair, rejects=rejects, progress=progress
+        )
+    console.print(f"{done.num_rows:,} rows scored by {champion.bento} into {out}")
+    if done.num_resumed:
+        console.print(f"{done.num_resumed:,} rows of the input had been done before")
+    if rejects is not None:
+        console.print(f"{done.num_rejected:,} rows rejected into {rejects}")
+
+
+@app.command("export-edge")
+def export_edge(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier export")],
+    as_json: AsJson = False,
+) -> None:
+    """Static files that run the champion of NAME in a browser, offline; needs npm and Node.js."""
+    from bento.settings import configure
+
+    configure()
+    from dataclasses import asdict
+
+    from flows.show import show_edge
+    from tasks.edge import export_edge as export
+    from tasks.release.ledger import read_champion
+
+    champion = read_champion(name)
+    if champion is None:
+        raise UserError(f"{name} has no champion to export; `retort run CONFIG` makes one, `retort status` lists names")
+    result = {"outcome": "exported"} | asdict(export(champion, folder))
+    _print_json(result) if as_json else show_edge(result, console)
 
 
 @app.command()
 def report(
     target: Annotated[str, typer.Argument(metavar="RUN", help="A model name, or a report folder's name")],
+    kind: Annotated[Kind | None, typer.Option(help="The newest of this kind; without it the build's")] = None,
 ) -> None:
-    """The HTML report of a build or a monitoring pass: prints its path."""
-    from flows.status import find_report
+    """The HTML report of a build, a monitoring pass or an experiment: prints its path."""
+    from flows.reports import find_report
 
-    console.print(str(find_report(target)), soft_wrap=True, highlight=False)
+    console.print(str(find_report(target, kind)), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -271,39 +383,9 @@ def synthesize(
     console.print(f"period {period} written to {folder}")
 
 
-@audit_app.command("next")
-def audit_next(name: Name, limit: int = 1, as_json: AsJson = False) -> None:
-    """The oldest requests drawn for labelling that have no label yet."""
-    from bento.records import audit_queue
-
-    rows = audit_queue(name, limit=limit)
-    if as_json:
-        _print_json(rows)
-    else:
-        for row in rows:
-            console.print(f"{row['request_id']} {row['item']}  {row['label']}  {row['text']}", markup=False)
-
-
-@audit_app.command("export")
-def audit_export(name: Name, out: Annotated[Path, typer.Argument(metavar="OUT.jsonl")]) -> None:
-    """The whole queue as JSON Lines, to be labelled in any tool and imported again."""
-    from tasks.monitor.audit import export_queue
-
-    console.print(f"{export_queue(name, out):,} rows written to {out}")
-
-
-@audit_app.command("import")
-def audit_import(name: Name, source: Annotated[Path, typer.Argument(metavar="IN.jsonl")]) -> None:
-    """Labels of a file that `audit export` wrote, with a `label` filled in."""
-    from tasks.monitor.audit import import_labels
-
-    taken, refused = import_labels(name, source)
-    console.print(f"{taken:,} labels taken, {refused:,} refused (unknown, or labelled otherwise before)")
-
-
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="compress|serve|drift|gate|attention|geometry")],
+    what: Annotated[str, typer.Argument(metavar="compress|serve|drift|gate|attention|geometry|experiment")],
     config: Annotated[Path, typer.Option(help="The build to measure")] = Path("configs/quickstart.yaml"),
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -313,8 +395,14 @@ def bench(
     techniques: Annotated[
         bool, typer.Option("--techniques", help="With compress: what single techniques give alone; they are trained")
     ] = False,
+    only: Annotated[str, typer.Option(metavar="PART,...", help="With serve or drift: these parts alone")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="With serve or drift: minutes in place of hours")] = False,
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="With drift: where the sets of text are")] = Path("data"),
+    soak_minutes: Annotated[float, typer.Option(min=0, help="With serve: half load for so long, memory watched")] = 0,
 ) -> None:
     """The benchmarks: each prints ratios against a baseline of the same run."""
+    from functools import partial
+
     from flows.bench import BENCHMARKS
     from flows.config import load_config
     from flows.show import show_bench
@@ -329,13 +417,23 @@ def bench(
     if len(given) > 1:
         raise UserError("bench: expected --training or --techniques, got both; run one after the other")
     chosen = load_config(config, overrides)
-    chosen.require_classes("retort bench")
+    if what != "gate":
+        chosen.require_classes(f"retort bench {what}")
     _show_progress()
-    found = _without_prefect_noise(lambda: _benchmark(given[0] if given else what)(chosen))
+    benchmark = _benchmark(given[0] if given else what)
+    if what == "serve":
+        benchmark = partial(benchmark, only=only, quick=quick, soak_minutes=soak_minutes)
+    elif soak_minutes:
+        raise UserError(f"bench: expected --soak-minutes with serve, got it with {what}")
+    elif what == "drift":
+        benchmark = partial(benchmark, data=data, only=only, quick=quick)
+    elif only or quick:
+        raise UserError(f"bench: expected --only and --quick with serve or drift, got them with {what}")
+    found = _without_prefect_noise(lambda: benchmark(chosen))
     _print_json(found) if as_json else show_bench(found, console)
 
 
-def _benchmark(name: str) -> Callable[[Any], Any]:
+def _benchmark(name: str) -> Callable[..., Any]:
     from flows.bench import BENCHMARKS, PARTS_OF_COMPRESS
 
     return (BENCHMARKS | PARTS_OF_COMPRESS)[name]
@@ -358,6 +456,17 @@ def _show_progress() -> None:
     logger.setLevel(logging.INFO)
     if not logger.handlers:
         logger.addHandler(RichHandler(console=errors, show_path=False, show_level=False))
+
+
+@contextmanager
+def _progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, moved by calls with the rows done and all of them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _without_prefect_noise(call: Callable[[], Any]) -> Any:

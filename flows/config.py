@@ -16,14 +16,19 @@ from tasks.calibrate import AbstainConfig
 from tasks.compress import Technique, check_chain
 from tasks.data import DataConfig
 from tasks.data.labelled import Columns
+from tasks.experiment.config import ExperimentConfig
 from tasks.gate import GateConfig, check_gates
 from tasks.monitor.config import MonitorConfig
+from tasks.monitor.objectives import ObjectivesConfig
+from tasks.monitor.retrain_config import RetrainConfig
 from tasks.report.card import CardConfig
 from tasks.search.space import SearchConfig
 from tasks.train import TeacherConfig
 from tasks.types import Section
 
 Key = tuple[str | int, ...]
+BLOCK = r"^[a-z0-9-]+/[a-z0-9-]+$"
+"""Type and name of a Prefect block, such as slack-webhook/ops."""
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -34,6 +39,10 @@ class ServeConfig(Section):
     """Inputs are truncated to this many tokens, in evaluation as in service; null is the teacher's `max_tokens`."""
     abstain: AbstainConfig | None = None
     """When it says that it does not know; null answers always."""
+    objectives: ObjectivesConfig = ObjectivesConfig()
+    """What it promises of latency and availability; monitoring counts the error budgets."""
+    core_hour_price: float = Field(default=0.04, ge=0)
+    """What a core costs in an hour, in any currency; the default is about what clouds ask for one (USD)."""
 
 
 class ReleaseConfig(Section):
@@ -46,6 +55,9 @@ class ReleaseConfig(Section):
     """Only for `require_if`: the observed loss against the champion above which a person is asked."""
     timeout_hours: float = Field(default=24, gt=0)
     """How long an approval is waited for; no answer is a no."""
+    experiment: ExperimentConfig | None = None
+    """How a candidate proves itself on real traffic before it is promoted, and is watched after; null promotes at once,
+    as does a name without a champion."""
 
 
 class Searched(Section):
@@ -88,12 +100,16 @@ class Config(Section):
     """How it is served."""
     monitor: MonitorConfig = MonitorConfig()
     """How its traffic is watched."""
+    retrain: RetrainConfig = RetrainConfig()
+    """What a retrain learns from its traffic, and has to prove."""
     card: CardConfig = CardConfig()
     """What its model card says that no measurement can."""
     release: ReleaseConfig = ReleaseConfig()
     """How it is promoted."""
+    notify: tuple[Annotated[str, Field(pattern=BLOCK)], ...] = ()
+    """Prefect blocks, each `type/name`, that are told of harm, drift, promotion, veto, rollback and failed runs."""
 
-    @field_validator("compress", "more_teachers", mode="before")
+    @field_validator("compress", "more_teachers", "notify", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -122,13 +138,14 @@ class Config(Section):
     def check_task(self) -> None:
         """Before any compute. Raises: UserError for what is not there for the task of the data."""
         check_gates(self.gate, self.data.task)
+        self.behaviour.check_task(self.data.task, pairs=self.data.text_pair is not None)
         if self.data.task == "single_label":
             return
         kinds = {technique.kind for technique in self.compress} if isinstance(self.compress, tuple) else set()
         asked = {
             "serve.abstain": self.serve.abstain is not None,
-            "behaviour": bool(self.behaviour.model_fields_set),
             "errors": bool(self.errors.model_fields_set),
+            "release.experiment": self.release.experiment is not None,
             "release.approval require_if": self.release.approval == "require_if",
             "compress.search": not isinstance(self.compress, tuple),
             "compress prune_structure": "prune_structure" in kinds,
@@ -152,12 +169,14 @@ class Config(Section):
 
 
 class Gates(Section):
-    """What `retort gate` reads of a file: a whole build's config, or these two alone."""
+    """What `retort gate` reads of a file: a whole build's config, or these alone."""
 
     data: Columns = Columns()
     """What the columns of the labelled rows are called."""
     gate: GateConfig = GateConfig()
     """What the model must prove."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """From which probability on a model of label sets answers a label where its folder does not say it."""
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
@@ -173,8 +192,9 @@ def load_gates(path: Path | None, overrides: list[str] | None = None) -> Gates:
     if "name" not in tree:
         return _validate(Gates, where, tree, lines, overrides)
     whole = _validate(Config, where, tree, lines, overrides)
-    whole.require_classes("retort gate")
-    columns = Columns(text=whole.data.text, label=whole.data.label, text_pair=whole.data.text_pair)
+    columns = Columns(
+        text=whole.data.text, label=whole.data.label, text_pair=whole.data.text_pair, task=whole.data.task
+    )
     return Gates(data=columns, gate=whole.gate)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from bento.errors import ReleaseError
+from bento.arms import CHALLENGER
+from bento.errors import IntegrityError, ReleaseError
+from bento.manifest import folder_sha256
 from tasks.release import ledger, tracking
 from tasks.release.boot import BootCheck, check_boot
 from tasks.release.ledger import Champion
@@ -40,12 +42,15 @@ class Candidate:
 
 @task(name="register", task_run_name="register", cache_policy=NO_CACHE)
 def register(candidate: Candidate) -> tracking.Version:
-    """The registered version of this model, with the alias `challenger`; found again after a kill."""
+    """The registered version of this model; found again after a kill.
+
+    It has the alias `challenger`, unless a challenge is running, whose version keeps it.
+    """
     tags = {"retort.model_sha256": candidate.model.sha256, "retort.gate_key": candidate.tags["retort.gate_key"]}
     found = tracking.find_version(candidate.name, tags=tags)
     if found is not None:
         return found
-    return tracking.register(
+    version = tracking.register(
         candidate.name,
         candidate.model.path,
         sha256=candidate.model.sha256,
@@ -54,6 +59,10 @@ def register(candidate: Candidate) -> tracking.Version:
         description=candidate.description,
         examples=candidate.golden[:2],
     )
+    running = ledger.read_arms(candidate.name).get(CHALLENGER)
+    if running is not None:
+        tracking.set_alias(candidate.name, CHALLENGER, running.version.version)
+    return version
 
 
 @task(name="package", task_run_name="package", cache_policy=NO_CACHE)
@@ -96,6 +105,16 @@ def prepare_release(candidate: Candidate) -> tuple[Champion, BootCheck | None]:
     return entry, None if ledger.blessed(entry) else boot_check(candidate, built, entry)
 
 
+def refuse_rolled_back(entry: Champion) -> str | None:
+    """Why no flow may promote this model, since it was rolled back; None where it may. A person can, by hand."""
+    undone = ledger.rolled_back(entry)
+    if undone is None:
+        return None
+    why = f"version {undone['previous']}, this very model, was rolled back by {undone['who']}: {undone['why']}"
+    ledger.record(entry, action="refuse", who="retort", why=why, evidence={})
+    return why
+
+
 def promote(
     entry: Champion,
     *,
@@ -118,8 +137,7 @@ def promote(
             ledger.record(entry, action="refuse", who=who, why="the gate said no at promotion", evidence=evidence)
             return report
         evidence = {"verdicts": [verdict.__dict__ for verdict in report.verdicts]}
-        if ledger.swap_champion(entry, expected=expected, action="promote", who=who, why=why, evidence=evidence):
-            tracking.point_alias(entry.name, entry.version)
+        if move_champion(entry, expected=expected, action="promote", who=who, why=why, evidence=evidence):
             return report
         expected = ledger.read_champion(entry.name)
         log.warning("the champion moved to %s during the build; gating against it", expected and expected.version)
@@ -127,17 +145,29 @@ def promote(
     raise ReleaseError(f"the champion of {entry.name} moved {MAX_SWAPS} times during promotion; run the build again")
 
 
+def move_champion(
+    entry: Champion, *, expected: Champion | None, action: str, who: str, why: str, evidence: Any
+) -> bool:
+    """Compare-and-swap the champion, then let the aliases follow; False, with nothing changed, when it had moved."""
+    ended = {arm: found.version.version for arm, found in ledger.read_arms(entry.name).items()}
+    if not ledger.swap_champion(entry, expected=expected, action=action, who=who, why=why, evidence=evidence):
+        return False
+    tracking.point_alias(entry.name, entry.version)
+    tracking.drop_aliases(entry.name, ended)
+    return True
+
+
+def moved_meanwhile(name: str) -> ReleaseError:
+    """The error of whoever came second."""
+    return ReleaseError(f"what serves {name} was changed at the same moment; look at `retort status {name}` and repeat")
+
+
 def promote_by_hand(name: str, version: str, *, who: str, why: str) -> Champion:
     """Move the champion to a registered version that has both blessings. Raises: ReleaseError."""
     entry = find_entry(name, version)
-    swapped = ledger.swap_champion(
-        entry, expected=ledger.read_champion(name), action="promote", who=who, why=why, evidence={"by": "hand"}
-    )
-    if not swapped:
-        raise ReleaseError(
-            f"the champion of {name} moved at the same moment; look at `retort status {name}` and repeat"
-        )
-    tracking.point_alias(name, version)
+    expected = ledger.read_champion(name)
+    if not move_champion(entry, expected=expected, action="promote", who=who, why=why, evidence={"by": "hand"}):
+        raise moved_meanwhile(name)
     return entry
 
 
@@ -158,3 +188,10 @@ def find_entry(name: str, version: str) -> Champion:
         f"{name} {version}: expected a version that passed its gate and its boot check; those are: {blessed}. "
         f"`retort status {name}` shows all"
     )
+
+
+def check_folder(entry: Champion) -> None:
+    """See that the version's model is where it was packaged, unaltered. Raises: IntegrityError."""
+    folder = entry.model_path
+    if not folder.is_dir() or folder_sha256(folder) != entry.model_sha256:
+        raise IntegrityError(f"{entry.bento} at {folder} is gone or altered; build it again with `retort run`")

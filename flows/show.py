@@ -9,15 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tasks.data.retrain import retrain_words
 from tasks.metrics import TITLES, metrics_of
 
 STYLES = {
     "pass": "green", "passed": "bold green", "promoted": "bold green", "cached": "green", "no_drift": "green",
-    "mix_only": "yellow", "inconclusive": "yellow", "awaiting_approval": "yellow", "suspect": "yellow", "runs": "cyan",
+    "ok": "green", "burning": "yellow", "spent": "bold red", "too_few": "yellow", "unknown": "yellow",
+    "mix_only": "yellow", "inconclusive": "yellow", "awaiting_approval": "yellow", "experiment": "yellow",
+    "suspect": "yellow", "runs": "cyan",
     "fail": "bold red", "blocked": "bold red", "failed": "bold red", "harm": "bold red",
 }  # fmt: skip
 
 MAX_PARTS = 12
+EDGE_SIZES = ("size_bytes", "gzip_bytes")
 
 
 def styled(word: str) -> str:
@@ -49,6 +53,8 @@ def show_build(result: Mapping[str, Any], console: Console) -> None:
     """Scores, gate and outcome of a build."""
     if result.get("search"):
         console.print(escape(result["search"]["words"]) + "\n")
+    if result.get("retrain"):
+        console.print(escape(retrain_words(result["retrain"])) + "\n", highlight=False)
     console.print(_scores_table(result["scores"]))
     if result["behaviour"]:
         console.print(_behaviour_table(result["behaviour"]))
@@ -60,20 +66,48 @@ def show_build(result: Mapping[str, Any], console: Console) -> None:
     console.print(f"{len(result['stages'])} stages in {seconds:.0f} s, {cached} of them from the store")
     if result.get("boot") and not result["boot"]["passed"]:
         console.print(f"boot check failed: {escape(str(result['boot']['checks']))}")
+    _show_rolled_back(result, console)
     version = f" version {result['version']}, Bento {result['bento']}" if result["version"] else ""
     suffix = " (unchanged: it already was the champion)" if result.get("unchanged") else ""
     console.print(f"{styled(result['outcome'])}: {result['name']}{version}{suffix}", highlight=False)
     console.print(f"report: {result['report']}", soft_wrap=True, highlight=False)
     if result["outcome"] == "promoted":
         console.print(f"serve it: retort serve {result['name']}", highlight=False)
+    if result["outcome"] == "experiment":
+        console.print(f"see how it does: retort experiment {result['name']}", highlight=False)
     if result["outcome"] == "awaiting_approval":
         console.print(f"approve it: retort promote {result['name']} {result['version']}", highlight=False)
+
+
+def show_edge(result: Mapping[str, Any], console: Console) -> None:
+    """Sizes of an exported folder by part, how it was checked, and how to open it."""
+    table = _table(
+        "Size in MB", "part", "files", "on disk", "sent with gzip", right=("files", "on disk", "sent with gzip")
+    )
+    for part in dict.fromkeys(file["part"] for file in result["files"]):
+        files = [file for file in result["files"] if file["part"] == part]
+        table.add_row(part, str(len(files)), *(f"{sum(file[key] for file in files) / 1e6:.2f}" for key in EDGE_SIZES))
+    table.add_section()
+    table.add_row("total", str(len(result["files"])), *(f"{result[key] / 1e6:.2f}" for key in EDGE_SIZES))
+    console.print(table)
+    checked = result["checked"]
+    console.print(
+        f"checked in Node.js against the service's predictor: {checked['num_same']} of {checked['num_texts']} texts get"
+        f" the same answer, all the same tokens; probabilities differ by {checked['usual_difference']:.1g} at most in "
+        f"nine texts of ten, by {checked['largest_difference']:.1g} in the worst",
+        highlight=False,
+    )
+    folder = escape(str(result["folder"]))
+    console.print(f"exported: {result['name']} version {result['version']} into {folder}", highlight=False)
+    console.print(f"open it: python3 -m http.server -d {folder} 8000, then http://localhost:8000", highlight=False)
 
 
 def show_gate(result: Mapping[str, Any], console: Console) -> None:
     """Scores, verdicts and outcome of `retort gate`, and the parts of slices that did not pass."""
     console.print(_scores_rows(f"On {result['num_rows']:,} rows of {result['data']}", result["scores"]))
     console.print(_verdict_table(result["verdicts"]))
+    for role, threshold in (result["thresholds"] or {}).items():
+        console.print(f"The {role} answers a label from a probability of {threshold:.2g} on.", highlight=False)
     short = sorted(
         (row for row in result["slices"] if row["outcome"] != "pass"),
         key=lambda row: ("inconclusive", "fail").index(row["outcome"]),
@@ -84,6 +118,28 @@ def show_gate(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"{len(short) - MAX_PARTS} more parts: --json has all", highlight=False)
     against = f" against {result['against']}" if result["against"] else ""
     console.print(f"{styled(result['outcome'])}: {escape(result['model'] + against)}", soft_wrap=True, highlight=False)
+
+
+def _show_rolled_back(result: Mapping[str, Any], console: Console) -> None:
+    if result.get("rolled_back"):
+        again = f"`retort promote {result['name']} {result['version']}` promotes it all the same"
+        console.print(f"{escape(result['rolled_back'])}; {again}", highlight=False)
+
+
+def show_correction(result: Mapping[str, Any], console: Console) -> None:
+    """Old and new mix, verdicts and outcome of `retort correct-prior`: the classes that move most."""
+    rows = sorted(result["prior"], key=lambda row: -abs(row["new"] - row["old"]))[:MAX_PARTS]
+    table = _table("Class mix", "class", "served", "corrected", "window", right=("served", "corrected", "window"))
+    for row in rows:
+        table.add_row(escape(row["label"]), *(f"{row[key]:.1%}" for key in ("old", "new", "window")))
+    console.print(table)
+    if result["verdicts"]:
+        console.print(_verdict_table(result["verdicts"]))
+    _show_rolled_back(result, console)
+    words = (
+        "the champion answers for this mix already" if result["unchanged"] else f"version {result['version'] or '-'}"
+    )
+    console.print(f"{styled(result['outcome'])}: {escape(result['name'])}, {words}", highlight=False)
 
 
 def _scores_table(scores: Mapping[str, Any]) -> Table:
@@ -167,7 +223,47 @@ def show_look(result: Mapping[str, Any], console: Console) -> None:
     for key, value in result["highlights"].items():
         table.add_row(key, number(value) if isinstance(value, float) else escape(str(value)))
     console.print(table)
+    show_performance(result["evidence"]["performance"], console)
     console.print(f"report: {result['report']}", soft_wrap=True, highlight=False)
+
+
+def show_performance(found: Mapping[str, Any], console: Console) -> None:
+    """How the service fares: a line on the budgets and a table of what was measured."""
+    console.print(f"service {styled(found['state'])}: {escape(found['reason'])}", highlight=False)
+    if not found["seconds"]:
+        return
+    replicas = f"{found['num_replicas']} replica{'s' * (found['num_replicas'] != 1)}"
+    table = _table(f"{replicas}, the last {_duration(found['seconds'])}", "what", "value", right=["value"])
+    for key, value in performance_figures(found):
+        table.add_row(key, value)
+    console.print(table)
+
+
+def performance_figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of what was measured, units included."""
+    mb = None if found["memory_bytes"] is None else found["memory_bytes"] / 1e6
+    rows = [
+        ("predictions", f"{found['num_requests']:,}"),
+        ("by status", ", ".join(f"{status}: {count:,}" for status, count in found["statuses"].items()) or "-"),
+        ("a second", number(found["per_s"], "{:,.2f}")),
+        *((f"latency {name}, ms", number(value, "{:,.3g}")) for name, value in found["latency_ms"].items()),
+        ("queue p99, ms", number(found["queue_ms_p99"], "{:,.3g}")),
+        ("cores used", number(found["cpu_cores"], "{:.3f}")),
+        ("core-ms a request", number(found["core_ms_per_request"], "{:.3g}")),
+        ("memory of the largest, MB", number(mb, "{:,.0f}")),
+        ("answers from a cache", number(found["cache_hit_share"], "{:.1%}")),
+        ("texts a run", number(found["texts_per_run"], "{:.2f}")),
+        ("padding of the tokens", number(found["padding_share"], "{:.1%}")),
+    ]
+    gpu = found["gpu"] or {}
+    return rows + [(name.replace("_", " "), f"{value:,.4g}") for name, value in gpu.items()]
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def show_status(found: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -180,6 +276,8 @@ def show_status(found: Sequence[Mapping[str, Any]], console: Console) -> None:
             f"[bold]{model['name']}[/] champion: "
             + (f"version {champion['version']}, {champion['bento']}" if champion else "none")
         )
+        for arm, beside in sorted(model["arms"].items()):
+            console.print(f"  {arm}: version {beside['version']}, {beside['bento']}, share {beside['share']:g}")
         table = _table("", "version", "aliases", "gate", "boot", "model")
         for row in model["versions"]:
             tags = row["tags"]
@@ -188,14 +286,17 @@ def show_status(found: Sequence[Mapping[str, Any]], console: Console) -> None:
                 styled(tags.get("retort.boot", "-")), tags.get("retort.model_sha256", "")[:16],
             )  # fmt: skip
         console.print(table)
-        for row in model["ledger"]:
-            at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-            console.print(
-                f"  {at}  {row['action']:<8} version {row['version']} by {row['who']}: {row['why']}", markup=False
-            )
-        for row in model["looks"]:
-            at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-            console.print(f"  {at}  look: {row['state']}, {row['action']}: {row['reason']}", markup=False)
+        console.print(_events_table(model["ledger"], model["looks"]))
+
+
+def _events_table(ledger: Sequence[Mapping[str, Any]], looks: Sequence[Mapping[str, Any]]) -> Table:
+    """What happened, the newest first."""
+    events = [(row["at"], f"{row['action']} version {row['version']}", row["who"], row["why"]) for row in ledger]
+    events += [(row["at"], f"look: {row['state']}, {row['action']}", "", row["reason"]) for row in looks]
+    table = _table("", "when (UTC)", "what", "by", "why")
+    for at, what, who, why in sorted(events, reverse=True):
+        table.add_row(f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}", escape(what), escape(who), escape(why))
+    return table
 
 
 def show_bench(found: Mapping[str, Any], console: Console) -> None:

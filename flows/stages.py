@@ -14,6 +14,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from bento.errors import RetortError, UserError
+from flows.failures import in_words
 from tasks.search.space import SearchConfig
 from tasks.search.trials import Trial
 from tasks.store import Step
@@ -31,7 +32,8 @@ def stage(name: str, function: Callable[Arguments, Step]) -> Callable[Arguments,
 
         @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
         def run() -> State[None]:
-            made.append(function(*args, **kwargs))
+            with in_words(name):
+                made.append(function(*args, **kwargs))
             return Completed(name="Cached") if made[0].cached else Completed()
 
         run()

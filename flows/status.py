@@ -1,6 +1,5 @@
-"""What there is: models, versions, the ledger, the looks and the reports."""
+"""What there is: models, versions, the ledger and the looks."""
 
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,22 +33,19 @@ def _status(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "champion": None if champion is None else champion.__dict__ | {"model_path": str(champion.model_path)},
+        "arms": {arm: _arm(found) for arm, found in ledger.read_arms(name).items()},
         "versions": tracking.list_versions(name),
         "ledger": ledger.history(name)[:NUM_ENTRIES],
         "looks": read_looks(name, limit=NUM_ENTRIES),
     }
 
 
-def find_report(target: str) -> Path:
-    """The newest report whose folder is, or starts with, `target`. Raises: UserError listing those there are."""
-    root = settings.home() / "reports"
-    found = sorted(root.glob("*/report.html"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found:
-        if (
-            path.parent.name == target
-            or path.parent.name.rpartition("-")[0] == target
-            or path.parent.name.startswith(target)
-        ):
-            return path
-    known = ", ".join(path.parent.name for path in found[:20]) or "none"
-    raise UserError(f"{target}: expected a model's name or one of the reports in {root}; there are: {known}")
+def _arm(found: ledger.Arm) -> dict[str, Any]:
+    version = found.version
+    return {
+        "version": version.version,
+        "model_sha256": version.model_sha256,
+        "bento": version.bento,
+        "share": found.share,
+        "since": found.since,
+    }

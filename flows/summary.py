@@ -20,7 +20,9 @@ from bento.manifest import ONNX_FILE, file_sha256
 from tasks.analysis import read_analysis
 from tasks.analysis.flips import confusion_counts
 from tasks.behaviour import read_behaviour, read_shown_failures
+from tasks.confidences import answered
 from tasks.data import read_labels, read_report
+from tasks.data.retrain import retrain_words
 from tasks.data.truths import read_entities
 from tasks.evaluate import read_predictions
 from tasks.floor import floor_words
@@ -69,8 +71,9 @@ def summarise(
         "search": _search(built),
         "calibration": analysis.get("calibration"),
         "abstention": analysis.get("abstention"),
-        "behaviour": [asdict(found) for found in read_behaviour(built.behaviour.path)] if built.behaviour else [],
+        "behaviour": [asdict(found) for found in read_behaviour(built.behaviour.path)],
         "data": read_report(built.data.path),
+        "retrain": read_report(built.data.path).get("retrain"),
         "environment": _environment(),
         "card": _card(config),
         "command": command,
@@ -152,8 +155,7 @@ def evaluation_tables(built: "Built", details: Mapping[str, Any]) -> dict[str, l
 
 def tables(built: "Built") -> list[Path]:
     """The CSV files of the build's evidence."""
-    evidence = [built.analysis, *([built.behaviour] if built.behaviour else [])]
-    return sorted(path for artifact in evidence for path in artifact.path.glob("*.csv"))
+    return sorted(path for artifact in (built.analysis, built.behaviour) for path in artifact.path.glob("*.csv"))
 
 
 def figures(details: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +172,7 @@ def figures(details: Mapping[str, Any]) -> dict[str, Any]:
         found["f1_by_class.png"] = class_figure(details["per_class"])
     if "confusion" in details:
         found["confusion.png"] = confusion_figure(details["confusion"]["counts"], details["confusion"]["labels"])
+    if "reliability" in details:
         found["reliability.png"] = reliability_figure(details["reliability"])
     return found
 
@@ -182,24 +185,21 @@ def read_details(built: "Built") -> dict[str, Any]:
     return _class_details(labels, shown) | {
         "per_class": _per_class(labels, teacher, candidate),
         "analysis": read_analysis(built.analysis.path),
-        "behaviour_failures": read_shown_failures(built.behaviour.path) if built.behaviour else [],
+        "behaviour_failures": read_shown_failures(built.behaviour.path),
         "latency_ms": {name: found.latency_ms_N.tolist() for name, found in shown.items()},
     }
 
 
 def _class_details(labels: Sequence[str], shown: Mapping[str, AnyPredictions]) -> dict[str, Any]:
-    """Confusions and reliability, which only models of one class a text have."""
-    classes = {name: found for name, found in shown.items() if isinstance(found, Predictions)}
-    if "candidate" not in classes:
-        return {}
-    return {
-        "confusion": {
-            "labels": list(labels), "counts": confusion_counts(classes["candidate"], len(labels)).tolist(),
-        },
-        "reliability": {
-            name: reliability_curve(found.probabilities_NC, found.labels_N) for name, found in classes.items()
-        },
-    }  # fmt: skip
+    """Reliability of what has a confidence, and the confusions of models of one class a text."""
+    given = {name: said for name, found in shown.items() if (said := answered(found)) is not None}
+    curves = {name: reliability_curve(said.confidence_M, said.right_M) for name, said in given.items()}
+    details: dict[str, Any] = {"reliability": curves} if curves else {}
+    candidate = shown["candidate"]
+    if isinstance(candidate, Predictions):
+        counts = confusion_counts(candidate, len(labels)).tolist()
+        details["confusion"] = {"labels": list(labels), "counts": counts}
+    return details
 
 
 def _per_class(labels: Sequence[str], teacher: AnyPredictions, candidate: AnyPredictions) -> list[dict[str, Any]]:
@@ -237,17 +237,19 @@ def markdown(result: Mapping[str, Any], heading: str) -> str:
         lines += [f"Version {result['version']}, Bento `{result['bento']}`, model `{result['model_sha256'][:16]}`.", ""]
     first, second = metrics_of(result["scores"]["candidate"])
     lines += [
-        f"| model | {TITLES[first]} | 95 % interval | {TITLES[second]} | MB | p50 ms |",
+        f"| model | {TITLES[first]} | 95 % interval | {TITLES[second]} | size | one sentence |",
         "|---|---|---|---|---|---|",
     ]
     for model, row in result["scores"].items():
         low, high = row[f"{first}_interval"]
         lines.append(
             f"| {model} | {row[first]:.4f} | {low:.3f}-{high:.3f} | {row[second]:.4f} "
-            f"| {row['size_bytes'] / 1e6:.1f} | {row['latency_ms_p50']:.2f} |"
+            f"| {row['size_bytes'] / 1e6:.1f} MB | {row['latency_ms_p50']:.2f} ms |"  # MLflow sets cells without a gap
         )
     if result.get("search"):
         lines += ["", result["search"]["words"]]
+    if result.get("retrain"):
+        lines += ["", retrain_words(result["retrain"])]
     return "\n".join([*lines, "", *(f"- **{v['gate']}**: {v['outcome']}. {v['reason']}" for v in result["verdicts"])])
 
 

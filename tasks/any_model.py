@@ -1,25 +1,41 @@
-"""Any folder with a text classifier as something that answers: Retort's, optimum's ONNX, or torch of transformers.
+"""Any folder with a classifier of texts or tokens as something that answers: Retort's, optimum's ONNX, or torch of
+transformers.
 
-ONNX models go through `bento.predictor`, as everything that serves does: a folder that is not Retort's is first laid
-out as one. Torch models are run eagerly, as their users run them.
+All go through `bento.predictor`, as everything that serves does: a folder that is not Retort's is first laid out as
+one. Torch models are run eagerly in ONNX Runtime's place, as their users run them.
 """
 
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+from bento.entities import Span
 from bento.errors import UserError
 from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files, folder_sha256, folder_size_bytes
-from bento.predictor import Predictor
-from tasks.evaluate import Classifier, Eager, class_names, evaluation_batch
-from tasks.task_types import SingleLabel
+from bento.predictor import Predictor, Text
+from bento.task_types import Floats, Target, Task
+from tasks.architecture import TOKEN_CLASSIFIER, load_classifier
+from tasks.data.rows import listed
+from tasks.evaluate import class_names, evaluation_batch
+from tasks.training import model_inputs
 
 MAX_TOKENS = 8192
 MIN_TOKENS = 4
 PROBABLY = 1e-4
 """Numbers that are not negative and whose sum is this near to 1 are taken for probabilities."""
+PROBLEMS: dict[str, Task] = {
+    "single_label_classification": "single_label", "multi_label_classification": "multi_label", "regression": "score",
+}  # fmt: skip
+"""`problem_type` of transformers -> the task."""
+ACTIVATION_KEYS = ("activation_fn", "sbert_ce_default_activation_function")
+"""Where sentence-transformers keeps the name of what a cross encoder's number goes through."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +46,7 @@ class AnyModel:
     sha256: str
     size_bytes: int
     """Of the model with its tokenizer and config."""
-    classifier: Classifier
+    classifier: Predictor
     tokenizer: Any
     """Of the `tokenizers` library."""
     batch_size: int
@@ -38,25 +54,94 @@ class AnyModel:
     pairs: bool | None
     """Whether it reads pairs of texts; None where the folder does not say."""
 
+    @property
+    def threshold(self) -> float:
+        """Of label sets: from which probability on it answers a label."""
+        return self.classifier.manifest.threshold
 
-def open_model(path: Path, work: Path) -> AnyModel:
+
+class Foreign(Predictor):
+    """A model that others trained: its words are what stands between spaces, and its score is one of the data's scale.
+
+    Taggers of tokens are trained on the words of their data, which the text column has, and are right at the first
+    token of each alone; a regression answers what it was trained on, and a cross encoder with a sigmoid a share.
+    """
+
+    answers_shares = False
+    """Of scores: whether the logit goes through a sigmoid."""
+
+    def words(self, text: str) -> list[Span]:
+        """Runs of anything but spaces."""
+        return [found.span() for found in re.finditer(r"\S+", text)]
+
+    def probabilities(self, logits_NC: Floats) -> Floats:
+        """Shares of the scale, which may lie beyond it, of scores; those of the task of anything else."""
+        if self.manifest.target.task != "score" or self.answers_shares:
+            return super().probabilities(logits_NC)
+        shares_NC: Floats = self.manifest.target.share(logits_NC).astype(np.float32)
+        return shares_NC
+
+
+class TorchSession:
+    """A torch model that is run eagerly, with the methods of an ONNX Runtime session."""
+
+    def __init__(self, model: Any, input_names: Sequence[str]) -> None:
+        self.model = model
+        self.input_names = list(model_inputs(model, dict.fromkeys(input_names)))
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        """What the model takes, each with its `name`."""
+        return [SimpleNamespace(name=name) for name in self.input_names]
+
+    def run(self, _outputs: None, feeds: dict[str, Any]) -> list[Any]:
+        """The logits, alone in a list."""
+        import torch
+
+        with torch.inference_mode():
+            found = self.model(**{name: torch.from_numpy(values) for name, values in feeds.items()})
+        return [found.logits.float().numpy()]
+
+
+def said_scale(path: Path) -> Target | None:
+    """The scale of a Retort folder's scores; None for others, which do not say it. Raises: UserError."""
+    folder, weights = _find_weights(path)
+    return Manifest.read(folder).target if weights is None else None
+
+
+def said_task(path: Path) -> Task | None:
+    """What the folder says that its model answers; None where it leaves that to its user. Raises: UserError."""
+    folder, weights = _find_weights(path)
+    if weights is None:
+        return Manifest.read(folder).target.task
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if any(name.endswith(TOKEN_CLASSIFIER) for name in config.get("architectures") or []):
+        return "entities"
+    problem = config.get("problem_type")
+    if problem in PROBLEMS:
+        return PROBLEMS[problem]
+    return "score" if len(config.get("id2label") or "??") == 1 else None  # transformers' own rule
+
+
+def open_model(
+    path: Path, work: Path, target: Target | None = None, texts: Sequence[Text] = ("a",), *, threshold: float = 0.5
+) -> AnyModel:
     """Open the folder or weight file `path`; `work` is an empty folder that must stay while the model is used.
 
+    `target` is that of the data, and `texts` are a few of it to try the model on; label sets of a folder that has no
+    threshold of its own are answered from `threshold` on.
     Raises: UserError saying what was looked for; IntegrityError for a Retort folder that was altered.
     """
     folder, weights = _find_weights(path)
     if weights is None:
-        return _opened(path, folder, Predictor(folder))
+        return _opened(path, Predictor(folder), texts)
     try:
-        if weights.suffix == ".onnx":
-            return _opened(path, folder, Predictor(_lay_out(folder, weights, work)))
-        return _open_torch(folder)
+        return _open_foreign(path, folder, weights, work, target or Target(), texts, threshold)
     except UserError:
         raise
     except Exception as error:  # the loaders of three libraries raise what they like
         raise UserError(
             f"{path} could not be loaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}); "
-            "expected a text classifier with its config and tokenizer, as `save_pretrained` writes it"
+            "expected a classifier of texts or tokens with its config and tokenizer, as `save_pretrained` writes it"
         ) from error
 
 
@@ -84,21 +169,65 @@ def _find_weights(path: Path) -> tuple[Path, Path | None]:
     return folder, found[0]
 
 
-def _opened(path: Path, folder: Path, predictor: Predictor) -> AnyModel:
-    """Raises: UserError where the graph does not give one number a class."""
-    if predictor.manifest.target.task != "single_label":
-        raise UserError(f"{path}: expected a model of one class a text, got {predictor.manifest.target.task}")
-    texts: list[Any] = [("a", "a")] if predictor.manifest.pairs else ["a"]
-    logits_1C = predictor.predict_logits(texts)
-    shape = logits_1C.shape
-    if shape != (1, len(predictor.labels)):
+def _open_foreign(
+    path: Path, folder: Path, weights: Path, work: Path, target: Target, texts: Sequence[Text], threshold: float
+) -> AnyModel:
+    from transformers import AutoConfig, AutoTokenizer
+
+    config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    in_onnx = weights.suffix == ".onnx"
+    session = None if in_onnx else TorchSession(_load_torch(folder, target.task), tokenizer.model_input_names)
+    manifest = Manifest(
+        name=folder.name,
+        labels=_labels(folder, config, target.task),
+        target=target,
+        threshold=threshold,
+        max_tokens=_max_tokens(config, tokenizer),
+        threads=1,
+        files={},
+    )
+    predictor = Foreign(_lay_out(folder, weights if in_onnx else None, work, manifest, tokenizer), session=session)
+    predictor.answers_shares = _has_sigmoid(folder)
+    opened = _opened(path, predictor, texts)
+    if in_onnx:
+        return opened
+    return AnyModel(
+        path=folder,
+        sha256=folder_sha256(folder),
+        size_bytes=folder_size_bytes(folder),
+        classifier=opened.classifier,
+        tokenizer=opened.tokenizer,
+        batch_size=32,
+        pairs=None,
+    )
+
+
+def _labels(folder: Path, config: Any, task: Task) -> tuple[str, ...]:
+    """The outputs' names. Raises: UserError for tags that are not BIO."""
+    names = class_names(config)
+    wrong = [name for name in names if not re.fullmatch("O|[BI]-.+", name)]
+    if task == "entities" and wrong:
         raise UserError(
-            f"{path}: expected the graph's first output to hold {len(predictor.labels)} logits a text, one for each "
-            f"class of config.json, got shape {shape}; export it for text classification"
+            f"{folder}: expected tags O, B-type or I-type as the id2label of config.json, got {listed(wrong)}; give "
+            "the model's outputs their names, or take a model that is trained on BIO tags"
         )
-    if (logits_1C >= 0).all() and abs(float(logits_1C.sum()) - 1) < PROBABLY:
-        raise UserError(f"{path}: expected logits of the graph, got probabilities; export it without its softmax")
-    known = (folder / MANIFEST_FILE).is_file()
+    return names
+
+
+def _has_sigmoid(folder: Path) -> bool:
+    """Whether the score is said to go through a sigmoid, so that it is a share of its scale."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    said = config | (config.get("sentence_transformers") or {})
+    return any(str(said.get(key)).endswith("Sigmoid") for key in ACTIVATION_KEYS)
+
+
+def _opened(path: Path, predictor: Predictor, texts: Sequence[Text]) -> AnyModel:
+    """Raises: UserError where the graph does not give logits, one for each class."""
+    found: list[Any] = [predictor.session.run(None, predictor.feeds(predictor.tokenize([text])))[0] for text in texts]
+    _check_shape(path, predictor, found[0].shape)
+    known = not isinstance(predictor, Foreign)
+    if not known:
+        _check_logits(path, predictor.manifest.target.task, found)
     return AnyModel(
         path=path,
         sha256=predictor.sha256,
@@ -110,52 +239,53 @@ def _opened(path: Path, folder: Path, predictor: Predictor) -> AnyModel:
     )
 
 
-def _lay_out(folder: Path, weights: Path, work: Path) -> Path:
-    """A Retort model folder of an ONNX file and what lies around it."""
-    from transformers import AutoConfig, AutoTokenizer
+def _check_shape(path: Path, predictor: Predictor, shape: tuple[int, ...]) -> None:
+    """Raises: UserError."""
+    num, of_tokens = len(predictor.labels), predictor.manifest.target.task == "entities"
+    if len(shape) != (3 if of_tokens else 2) or (shape[0], shape[-1]) != (1, num):
+        what = "token, one for each tag" if of_tokens else "text, one for each class"
+        raise UserError(
+            f"{path}: expected the graph's first output to hold {num} logits a {what} of config.json, got shape "
+            f"{shape}; export it for {'token' if of_tokens else 'text'} classification, or set data.task to what it is"
+        )
 
-    config = AutoConfig.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+def _check_logits(path: Path, task: Task, found: Sequence[Any]) -> None:
+    """Raises: UserError where every answer is one that a softmax, or of label sets a sigmoid, gives."""
+    if task == "score":
+        return
+    least = min(float(logits.min()) for logits in found)
+    most = max(float(logits.max()) for logits in found)
+    off = max(float(np.abs(logits.sum(axis=-1) - 1).max()) for logits in found)
+    if least >= 0 and (most <= 1 if task == "multi_label" else off < PROBABLY):
+        last = "sigmoid" if task == "multi_label" else "softmax"
+        raise UserError(f"{path}: expected logits of the graph, got probabilities; export it without its {last}")
+
+
+def _lay_out(folder: Path, weights: Path | None, work: Path, manifest: Manifest, tokenizer: Any) -> Path:
+    """A Retort model folder of an ONNX file and what lies around it; of a torch model without its weights."""
     out = work / "model"
     (out / ONNX_FILE).parent.mkdir(parents=True)
     shutil.copyfile(folder / "config.json", out / "config.json")
     tokenizer.save_pretrained(out)
-    shutil.copyfile(weights, out / ONNX_FILE)
-    for more in weights.parent.glob(f"{weights.name}*"):  # weights beyond 2 GB lie in files beside the graph
-        if more != weights:
-            shutil.copyfile(more, (out / ONNX_FILE).parent / more.name)
-    manifest = Manifest(
-        name=folder.name,
-        labels=class_names(config),
-        max_tokens=_max_tokens(config, tokenizer),
-        threads=1,
-        files=folder_files(out),
-    )
-    manifest.write(out)
+    beside = () if weights is None else weights.parent.glob(f"{weights.name}*")
+    for file in beside:  # weights beyond 2 GB lie in files beside the graph
+        shutil.copyfile(file, out / ONNX_FILE if file == weights else (out / ONNX_FILE).parent / file.name)
+    manifest.model_copy(update={"files": folder_files(out)}).write(out)
     return out
 
 
-def _open_torch(folder: Path) -> AnyModel:
+def _load_torch(folder: Path, task: Task) -> Any:
+    """Raises: UserError for a folder without a head of the task."""
     architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    if not any("SequenceClassification" in name for name in architectures):
+    wanted = TOKEN_CLASSIFIER if task == "entities" else "ForSequenceClassification"
+    if not any(wanted in name for name in architectures):
         raise UserError(
-            f"{folder}: expected a model for sequence classification, config.json has architectures {architectures}; "
-            "transformers would give it a classifier of random weights"
+            f"{folder}: expected a model for {'token' if task == 'entities' else 'sequence'} classification, as "
+            f"data.task is {task}; config.json has architectures {architectures}, and transformers would give it a "
+            "classifier of random weights"
         )
-    problem = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("problem_type")
-    if problem not in (None, SingleLabel.problem_type):
-        raise UserError(f"{folder}: expected a model of one class a text, config.json has problem_type {problem}")
-    eager = Eager(folder, MAX_TOKENS)
-    eager.max_tokens = _max_tokens(eager.model.config, eager.tokenizer)
-    return AnyModel(
-        path=folder,
-        sha256=folder_sha256(folder),
-        size_bytes=folder_size_bytes(folder),
-        classifier=eager,
-        tokenizer=eager.tokenizer.backend_tokenizer,
-        batch_size=32,
-        pairs=None,
-    )
+    return load_classifier(folder)
 
 
 def _max_tokens(config: Any, tokenizer: Any) -> int:

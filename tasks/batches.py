@@ -55,6 +55,19 @@ def tokenize(
     return Rows(token_ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids"), targets=targets)
 
 
+def repeated(rows: Rows, times_N: "np.ndarray[Any, Any]") -> Rows:
+    """The rows with each as often as it is to be seen in a pass; the rows themselves where that is once each."""
+    if (times_N == 1).all():
+        return rows
+    at_M = np.repeat(np.arange(len(rows)), times_N)
+    order = at_M.tolist()
+    return Rows(
+        token_ids=[rows.token_ids[at] for at in order],
+        type_ids=None if rows.type_ids is None else [rows.type_ids[at] for at in order],
+        targets={name: values[at_M] for name, values in rows.targets.items()},
+    )
+
+
 def length_grouped(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
     """Shuffled batches of row numbers in which lengths are alike, so that little is padded."""
     order = rng.permutation(len(lengths))

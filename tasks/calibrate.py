@@ -17,7 +17,7 @@ from bento.errors import UserError
 from bento.manifest import MANIFEST_FILE, Manifest
 from bento.predictor import Predictor
 from bento.task_types import Floats, Task, sigmoid, softmax
-from tasks.data import read_labels, read_split, read_target
+from tasks.data import read_labels, read_report, read_split, read_target
 from tasks.data.rows import listed
 from tasks.stats.calibration import fit_temperature
 from tasks.stats.multi_label import best_threshold
@@ -79,13 +79,19 @@ def _make(model: Artifact, data: Artifact, abstain: AbstainConfig | None, out: P
     temperature = _temperature(logits_NC, truth, target.task)
     fitted: dict[str, Any] = {"temperature": temperature}
     if abstain is not None:
-        fitted["abstain"] = _rule(softmax(logits_NC, temperature), truth, labels, abstain)
+        fitted["abstain"] = abstention_rule(softmax(logits_NC, temperature), truth, labels, abstain)
     if target.task == "multi_label":
         fitted["threshold"] = best_threshold(sigmoid(logits_NC, temperature), truth)
     shutil.copytree(model.path, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST_FILE))
     manifest = Manifest.read(model.path)
-    lineage = manifest.lineage | {"uncalibrated": model.sha256}
+    lineage = manifest.lineage | {"uncalibrated": model.sha256} | _retrained_on(data.path)
     manifest.model_copy(update=fitted | {"lineage": lineage}).write(out)
+
+
+def _retrained_on(data: Path) -> dict[str, Any]:
+    """How many rows came from where, in a retrain."""
+    retrain = read_report(data).get("retrain")
+    return {} if retrain is None else {"retrain": {key: retrain[key] for key in retrain if key.startswith("num_")}}
 
 
 def _temperature(logits_NC: Floats, truth: Any, task: Task) -> float:
@@ -100,7 +106,9 @@ def _temperature(logits_NC: Floats, truth: Any, task: Task) -> float:
     return fit_temperature(logits_NC, truth)
 
 
-def _rule(probabilities_NC: Floats, labels_N: Any, labels: tuple[str, ...], config: AbstainConfig) -> Abstention:
+def abstention_rule(
+    probabilities_NC: Floats, labels_N: Any, labels: tuple[str, ...], config: AbstainConfig
+) -> Abstention:
     """The threshold that the config asks for, on the validation rows. Raises: UserError where none keeps the risk."""
     confidence_N = scope_confidence(probabilities_NC, labels, config.labels)
     threshold = config.threshold

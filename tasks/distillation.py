@@ -20,11 +20,11 @@ import numpy as np
 from pydantic import Field
 
 from tasks.architecture import Part, layer_list, load_classifier, part, reads_every_token
-from tasks.batches import Batch, Rows, tokenize
-from tasks.data import read_labels, read_split
+from tasks.batches import Batch, Rows, repeated, tokenize
+from tasks.data import read_labels, read_split, read_times
 from tasks.task_types import UNLABELLED, TaskType
 from tasks.training import Epoch, RecipeConfig, fit, forward
-from tasks.transfer import TransferConfig, read_transfer
+from tasks.transfer import TransferConfig, chosen_transfer, read_transfer
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context
@@ -67,8 +67,10 @@ def distil_into(
 ) -> list[Epoch]:
     """Train `student` in place on what the teacher knows and leave its best epoch in it.
 
-    There is no dropout: the student has to give the teacher's answer for one and the same input (Beyer 2022,
-    arXiv:2106.05237), and other inputs, not noise, keep it from learning the training text by heart.
+    With transfer text there is no dropout: the student has to give the teacher's answer for one and the same input
+    (Beyer 2022, arXiv:2106.05237), and the other inputs keep it from learning the training text by heart, as dropout
+    does where there are none.
+
     `layers` are the teacher's layers that the student's stand for, spread evenly when not given. `after_step(step,
     num_steps)` is called after each optimiser step, counted from 1. The best epoch is looked for from
     `first_kept_epoch` on, where a schedule has reached its end.
@@ -91,7 +93,7 @@ def distil_into(
         after_step=after_step,
         first_kept_epoch=first_kept_epoch,
         every_token=settings.hidden > 0,
-        dropout=False,
+        dropout=settings.transfer is None,
     )
 
 
@@ -138,20 +140,24 @@ def _relations(states_BTH: Any, mask_BT: Any, num_heads: int) -> Any:
 
 
 def _training_rows(tokenizer: Any, settings: Training, context: "Context", task: TaskType, *, words: bool) -> Rows:
-    """The labelled rows with the teacher's logits, and the transfer text behind them."""
+    """The labelled rows with the teacher's logits, each as often as it counts, and the transfer text behind them."""
     data = context.data.path
     train = read_split(data, "train")
     texts = list(train.texts)
     truth = task.targets(train, read_labels(data))
     teacher_NC = np.load(context.teacher_logits.path / "train.npy")
-    if settings.transfer is not None:
-        more, more_NC = read_transfer(settings.transfer, context)
+    times_N = read_times(data)
+    transfer = chosen_transfer(settings.transfer, data)
+    if transfer is not None:
+        more, more_NC = read_transfer(transfer, context)
         texts += more
         truth = np.concatenate([truth, np.full((len(more), *truth.shape[1:]), UNLABELLED, dtype=truth.dtype)])
         width = min(teacher_NC.shape[1], more_NC.shape[1])
         teacher_NC = np.concatenate([teacher_NC[:, :width], more_NC[:, :width]])
+        times_N = np.concatenate([times_N, np.ones(len(more), dtype=np.int64)])
     targets = {"label": truth, "teacher": teacher_NC}
-    return tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets=targets, words=words)
+    rows = tokenize(tokenizer, texts, max_tokens=context.max_tokens, targets=targets, words=words)
+    return repeated(rows, times_N)
 
 
 def _teacher_ids(tokenizer: Any, teacher: Path) -> Any:

@@ -22,7 +22,7 @@ from bento.manifest import Manifest, folder_size_bytes
 from bento.predictor import Predictor
 from bento.task_types import Target, sigmoid, softmax
 from tasks.architecture import load_classifier
-from tasks.data import read_labels, read_split, read_target
+from tasks.data import FRESH, read_labels, read_split, read_target
 from tasks.data.truths import write_entities
 from tasks.floor import fit_task_floor
 from tasks.metrics import metric_intervals
@@ -58,6 +58,7 @@ class Classifier(Protocol):
 NUM_TIMED = 200
 NUM_WARMUP = 3
 BLOCK = 20  # sentences that one model answers before the other's turn
+CHUNK = 512  # rows of entities whose words are in memory at a time
 PAUSE_S = 0.02  # lets the other runtime's spinning threads go to sleep
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -79,14 +80,20 @@ def evaluate(*, data: Artifact, teacher: Artifact, models: Mapping[str, Artifact
 
 def evaluate_champion(*, data: Artifact, folder: Path, sha256: str) -> Step:
     """The serving champion's answers on this test split."""
+    return _answer_split("evaluate_champion", "test", "champion", data=data, folder=folder, sha256=sha256)
 
+
+def evaluate_fresh(name: str, *, data: Artifact, folder: Path, sha256: str) -> Step:
+    """The answers of one model, stored under `name`, on the fresh holdout of a retrain."""
+    return _answer_split(f"evaluate_fresh_{name}", FRESH, name, data=data, folder=folder, sha256=sha256)
+
+
+def _answer_split(step: str, split: str, name: str, *, data: Artifact, folder: Path, sha256: str) -> Step:
     def make(out: Path, work: Path) -> None:
-        labels, test, target = read_labels(data.path), read_split(data.path, "test"), read_target(data.path)
-        write_predictions(out, "champion", predict_task(Predictor(folder), test, labels, target))
+        labels, rows, target = read_labels(data.path), read_split(data.path, split), read_target(data.path)
+        write_predictions(out, name, predict_task(Predictor(folder), rows, labels, target))
 
-    return run_step(
-        "evaluate_champion", kind="scores", inputs=(data, sha256), config={}, code="tasks.evaluate", make=make
-    )
+    return run_step(step, kind="scores", inputs=(data, sha256), config={}, code="tasks.evaluate", make=make)
 
 
 def predict(predictor: Classifier, split: Split, labels: Sequence[str], *, batch_size: int = 1) -> Predictions:
@@ -117,9 +124,11 @@ def predict_task(
         return _predict_entities(predictor, split, labels, batch_size)
     if target.task == "single_label":
         return predict(predictor, split, labels, batch_size=batch_size)
-    probabilities_NC = _in_order(predictor, split, labels, batch_size)
-    if target.task == "score":  # the model may have been trained on another range of scores
-        probabilities_NC = target.share(own.score(probabilities_NC)).astype(np.float32)
+    if target.task == "score":  # the model may have another name for it, and another range
+        own_N1 = predictor.predict(list(split.texts), batch_size=batch_size)
+        probabilities_NC = target.share(own.score(own_N1)).astype(np.float32)
+    else:
+        probabilities_NC = _in_order(predictor, split, labels, batch_size)
     return SigmoidPredictions(
         ids=split.ids,
         task=target.task,
@@ -133,18 +142,21 @@ def predict_task(
 def _predict_entities(
     predictor: Predictor, split: Split, labels: tuple[str, ...], batch_size: int
 ) -> EntityPredictions:
-    """Those of types that the data does not have are dropped."""
+    """Those of types that the data does not have are dropped; a few hundred rows at a time, for a text has an answer of
+    as many words as there can be tokens."""
     types = entity_types(labels)
-    found = predictor.answers(split.texts, predictor.predict(split.texts, batch_size=batch_size))["entities"]
+    found: list[list[dict[str, Any]]] = []
+    for at in range(0, len(split), CHUNK):
+        texts = split.texts[at : at + CHUNK]
+        answers = predictor.answers(texts, predictor.predict(texts, batch_size=batch_size))["entities"]
+        found += [[one for one in row if one["label"] in types] for row in answers]
     return EntityPredictions(
         ids=split.ids,
         types=tuple(types),
-        answers=tuple(
-            write_entities([(one["start"], one["end"], one["label"]) for one in row if one["label"] in types])
-            for row in found
-        ),
+        answers=tuple(write_entities([(one["start"], one["end"], one["label"]) for one in row]) for row in found),
         truth=split.labels,
         latency_ms_N=np.empty(0),
+        confidences=tuple(json.dumps([one["score"] for one in row]) for row in found),
     )
 
 
@@ -176,7 +188,7 @@ def with_threshold(predictor: Predictor, validation: Split, target: Target) -> P
 
 def evaluation_batch(manifest: Manifest) -> int:
     """Texts a run: as many as is fast, or one where a text's answer depends on the others in its batch."""
-    return 1 if "scheme" in manifest.lineage and not manifest.lineage.get("batch_invariant") else 32
+    return 32 if manifest.batch_invariant else 1
 
 
 def score(predictions: AnyPredictions, *, size_bytes: int, throughput_per_s: float, seed: int = 0) -> Scores:
@@ -204,7 +216,7 @@ def read_predictions(folder: Path, name: str) -> AnyPredictions:
         values: dict[str, Any] = dict(stored)
     values["ids"] = tuple(values["ids"].tolist())
     if "answers" in values:
-        texts = {name: tuple(values[name].tolist()) for name in ("types", "answers", "truth")}
+        texts = {name: tuple(values[name].tolist()) for name in ("types", "answers", "truth", "confidences")}
         return EntityPredictions(**(values | texts))
     if "task" not in values:
         return Predictions(**values)

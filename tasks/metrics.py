@@ -104,7 +104,8 @@ def metric_difference(
     """A metric of the candidate less that of the reference, with its paired interval."""
     options: dict[str, Any] = {"rng": rng, "confidence": confidence}
     if isinstance(candidate, EntityPredictions) and isinstance(reference, EntityPredictions):
-        terms_NK = np.hstack([terms_of(candidate), terms_of(reference)])
+        both = [terms_of(one) for one in (candidate, reference)]
+        terms_NK = np.hstack([multi_label.all_together(terms) if name == "entity_f1" else terms for terms in both])
         return sums_interval(terms_NK, multi_label.difference(_ENTITY_STATISTICS[name]), **options)
     if isinstance(candidate, EntityPredictions) or isinstance(reference, EntityPredictions):
         raise ValueError(f"expected answers of one task, got {candidate.task} and {reference.task}")

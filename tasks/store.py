@@ -179,6 +179,7 @@ def code_version(module: str) -> str:
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
 
+@cache
 def _own_imports(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
@@ -190,6 +191,7 @@ def _own_imports(source: str) -> list[str]:
     return [name for name in found if name.split(".")[0] in OWN_PACKAGES and _is_module(name)]
 
 
+@cache
 def _is_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from bento.errors import RetortError, UserError
 from tasks.architecture import Architecture, read_architecture, reads_every_token
-from tasks.batches import Rows, tokenize
-from tasks.data import read_labels, read_split, read_target
+from tasks.batches import Rows, repeated, tokenize
+from tasks.data import read_labels, read_split, read_target, read_times
 from tasks.ensemble import ensemble_logits
 from tasks.positions import extend_positions
 from tasks.store import Step, run_step
@@ -198,7 +198,7 @@ def _fine_tune(config: TeacherConfig, data: Path, out: Path, work: Path) -> None
     _start_at_prior(model, task.prior_logits(known.targets["label"], len(labels)))
     history = fit(
         model,
-        known,
+        repeated(known, read_times(data)),
         rows(validation),
         task=task,
         recipe=config.recipe(config.seed),

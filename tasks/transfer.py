@@ -14,7 +14,7 @@ from pydantic import Field
 from bento.errors import DataError
 from bento.manifest import file_sha256
 from tasks.augment import Alteration, altered_copies
-from tasks.data import read_split
+from tasks.data import read_split, read_unlabelled
 from tasks.data.files import read_table
 from tasks.ensemble import ensemble_logits
 from tasks.store import run_step
@@ -55,6 +55,15 @@ class TransferConfig(Section):
     """Share of the words that the teacher's encoder replaces by what it would expect there."""
 
 
+RECENT_ONLY = TransferConfig(copies=0)
+"""The text without labels that a retrain took from the traffic, and no other."""
+
+
+def chosen_transfer(config: TransferConfig | None, data: Path) -> TransferConfig | None:
+    """What the config asks for; where it asks for nothing, recent traffic alone if the data has some."""
+    return config or (RECENT_ONLY if read_unlabelled(data) else None)
+
+
 def read_transfer(config: TransferConfig, context: "Context") -> tuple[list[Any], Any]:
     """Texts and the teacher's logits_NC on them, made once. Raises: DataError."""
     inputs: list[Artifact | str] = [context.data, *context.teachers]
@@ -82,7 +91,7 @@ def _make(config: TransferConfig, context: "Context", out: Path) -> None:
 
         sources = replace_words(train, context, share=config.replace)
     copies = num_copies(len(train)) if config.copies is None else config.copies
-    texts = _file_texts(config, train)
+    texts = read_unlabelled(context.data.path) + _file_texts(config, train)
     texts += altered_copies(sources, _alteration(config, context), copies=copies, rng=rng)
     if not texts:
         raise DataError("transfer: expected a file or copies >= 1, got neither; give one, or leave transfer out")

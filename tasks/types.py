@@ -123,6 +123,8 @@ class EntityPredictions:
     """Those that are there."""
     latency_ms_N: NDArray[np.float64]
     """One input at a time, for a sample of the rows; may be empty."""
+    confidences: tuple[str, ...] = ()
+    """Of each row the confidence of each of its `answers`, as a JSON list; empty where none was said."""
 
     task: ClassVar[Literal["entities"]] = "entities"
 

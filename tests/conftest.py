@@ -1,4 +1,5 @@
-"""State of the tests goes to a folder of its own, made before Prefect is imported, which reads its home once."""
+"""State of the tests goes to a folder of its own, made before Prefect is imported, which reads its home once, and
+torch takes one thread."""
 
 import os
 import tempfile
@@ -9,6 +10,8 @@ import pytest
 
 from tests.terminal import SMOKE, Terminal, free_port, wait_for
 
+# The models are tiny, and on a busy machine torch's threads cost ten times the work by waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RETORT_HOME"] = tempfile.mkdtemp(prefix="retort-tests-")
 for name in ("RETORT_DATABASE_URL", "RETORT_STORE", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME"):
     os.environ.pop(name, None)

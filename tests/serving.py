@@ -1,4 +1,4 @@
-"""A synchronous client of an ASGI app in this process, its lifespan included."""
+"""An ASGI app in this process, its lifespan included: a synchronous client of it, or a socket that it listens on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +11,19 @@ from starlette.applications import Starlette
 
 
 class Client:
-    """`get` and `post` as in httpx, run in the app's event loop."""
+    """`get`, `post` and `options` as in httpx, run in the app's event loop."""
 
     def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
         self.portal = portal
         self.http = http
 
-    def get(self, path: str) -> httpx.Response:
-        """One GET request."""
-        return self.portal.call(self.http.get, path)
+    def get(self, path: str, **content: Any) -> httpx.Response:
+        """One GET request; `headers=`."""
+        return self.portal.call(partial(self.http.get, path, **content))
+
+    def options(self, path: str, **content: Any) -> httpx.Response:
+        """One OPTIONS request; `headers=`."""
+        return self.portal.call(partial(self.http.options, path, **content))
 
     def post(self, path: str, **content: Any) -> httpx.Response:
         """One POST request; `json=`, `content=`, `headers=`."""

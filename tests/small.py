@@ -1,5 +1,6 @@
 """Small real things to train on: a three-layer BERT with random weights, and sentences that name a colour."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,24 @@ def colours_build(folder: Path, **student: Any) -> dict[str, Any]:
             {"kind": "quantize"},
         ],
     }
+
+
+def write_torch(folder: Path, task: str, labels: Sequence[str]) -> Path:
+    """A torch folder of a model of label sets, scores or entities with random weights, as its users save it."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertForTokenClassification
+
+    from tasks.train import PACKAGED, find_model
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(find_model(PACKAGED))
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=32, id2label=dict(enumerate(labels)), initializer_range=0.5,
+        label2id={label: at for at, label in enumerate(labels)},
+        problem_type={"multi_label": "multi_label_classification", "score": "regression"}.get(task),
+    )  # fmt: skip
+    model = BertForTokenClassification if task == "entities" else BertForSequenceClassification
+    model(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

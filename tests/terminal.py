@@ -56,7 +56,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(url: str, process: "subprocess.Popen[str]", timeout_s: float = 60) -> None:
+def wait_for(url: str, process: "subprocess.Popen[str]", timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         assert process.poll() is None, f"{url}: the process ended with {process.returncode}"

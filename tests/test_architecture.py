@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from tasks.release.package import RUNTIME_PACKAGES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bento", "tasks", "flows")
@@ -33,9 +36,9 @@ FORBIDDEN = {
 ONLY_IN = {
     "mlflow": ("tasks/release/",),
     "matplotlib": ("tasks/report/",),
-    "bentoml": ("tasks/release/", "bento/"),
+    "bentoml": ("tasks/release/", "bento/", "flows/bench_serve/peers/"),
 }
-"""The one place that may import a library; `bentoml` serves in bento and builds in the release."""
+"""The one place that may import a library; `bentoml` serves in bento, builds in the release, and is a peer."""
 LAZY = ("flows", "flows.config", "flows.cli", "flows.doctor", "tasks.store", "bento.settings")
 HEAVY = (
     "torch",
@@ -108,6 +111,17 @@ def violations(root: Path) -> list[str]:
 
 def test_imports_run_from_flows_to_tasks_to_bento_and_libraries_stay_where_they_belong():
     assert violations(ROOT) == []
+
+
+def test_a_bento_installs_every_library_that_the_service_imports():
+    # pynvml comes with a GPU's driver, onnxruntime brings the rest of what it needs
+    optional = {"pynvml"}
+    installed = packages_distributions()
+    imported = {one.name.partition(".")[0] for one in read_imports(ROOT) if one.file.startswith("bento/")}
+    libraries = imported - set(sys.stdlib_module_names) - {"bento"} - optional
+    packages = {name: {one.lower().replace("_", "-") for one in installed[name]} for name in libraries}
+    missing = {name for name, of in packages.items() if not of & {*RUNTIME_PACKAGES}}
+    assert missing == set()
 
 
 def test_every_package_was_read():

@@ -1,12 +1,14 @@
 """Behavioural tests (CheckList, Ribeiro 2020, arXiv:2005.04118): what accuracy on a test split does not show.
 
 - invariance: a change that leaves the meaning must leave the answer;
-- directional: a change with a known effect must not move a class's probability the other way;
+- directional: a change with a known effect must not move a class's probability, or a score, the other way;
 - minimum functionality: plain texts must be answered right.
+
+What an answer is, and when two are the same, is the task's (`tasks.behaviour.answers`).
 
 Teacher and candidate are tried on the same cases, so that what compression broke is told from what was never learnt.
 
-Shapes: N cases, C classes.
+Shapes: N cases.
 """
 
 import json
@@ -18,11 +20,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bento.entities import Entity
 from bento.predictor import Predictor
+from tasks.behaviour.answers import fails, read_answers
 from tasks.behaviour.config import BehaviourConfig, Directional, Minimum
 from tasks.behaviour.perturb import perturb
-from tasks.data import read_split
-from tasks.evaluate import evaluation_batch
+from tasks.data import read_split, read_target
+from tasks.evaluate import evaluation_batch, is_calibrated, with_threshold
 from tasks.store import Step, run_step
 from tasks.tables import Rows, shown, write_table
 from tasks.types import Artifact, BehaviourResult, Split
@@ -50,6 +54,8 @@ class Case:
     expected: str
     """What must hold, in words."""
     rule: Directional | Minimum | None = None
+    entities: tuple[Entity, ...] = ()
+    """Of a minimum functionality case: those that must be found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +99,10 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _make(config: BehaviourConfig, data: Path, teacher: Path, candidate: Path, seed: int, out: Path) -> None:
     cases = list(make_cases(config, read_split(data, "test"), np.random.default_rng(seed)))
-    before, after = answer(Predictor(teacher, check=False), cases), answer(Predictor(candidate, check=False), cases)
+    before, after = (
+        answer(_predictor(folder, data), cases, score_tolerance=config.score_tolerance)
+        for folder in (teacher, candidate)
+    )
     names = [*config.invariance, *(test.name for test in config.planned)]
     kinds = ["invariance"] * len(config.invariance) + ["directional"] * len(config.directional)
     kinds += ["minimum_functionality"] * len(config.minimum_functionality)
@@ -117,6 +126,14 @@ def _make(config: BehaviourConfig, data: Path, teacher: Path, candidate: Path, s
     write_table(out / FAILURES_FILE, COLUMNS, failures)
 
 
+def _predictor(folder: Path, data: Path) -> Predictor:
+    """The model as it was evaluated: label sets from the threshold that suits it on."""
+    predictor, target = Predictor(folder, check=False), read_target(data)
+    if target.task != "multi_label" or is_calibrated(predictor.manifest):
+        return predictor
+    return with_threshold(predictor, read_split(data, "validation"), target)
+
+
 def make_cases(config: BehaviourConfig, test: Split, rng: np.random.Generator) -> Iterator[Case]:
     """All cases in the order of the config, from at most `max_rows` changed rows of the test split a test."""
     for how in config.invariance:
@@ -126,12 +143,15 @@ def make_cases(config: BehaviourConfig, test: Split, rng: np.random.Generator) -
     for rule in config.directional:
         changed = ((text, _alter(rule, text)) for text in _shuffled(test, rng))
         for text, altered in _some(changed, config.max_rows):
-            expected = f"{rule.label} {rule.moves}"
+            expected = f"{rule.label or 'score'} {rule.moves}"
             yield Case(test=rule.name, kind="directional", text=text, altered=altered, expected=expected, rule=rule)
     for minimum in config.minimum_functionality:
-        for text in minimum.cases():
+        for text, entities in minimum.filled():
             kind: Any = "minimum_functionality"
-            yield Case(test=minimum.name, kind=kind, text=text, altered=text, expected=minimum.label, rule=minimum)
+            yield Case(
+                test=minimum.name, kind=kind, text=text, altered=text, expected=minimum.expected, rule=minimum,
+                entities=entities,
+            )  # fmt: skip
 
 
 def _shuffled(test: Split, rng: np.random.Generator) -> list[Any]:
@@ -153,29 +173,25 @@ def _some(changed: Iterator[tuple[Any, Any]], most: int) -> list[tuple[Any, Any]
     return found
 
 
-def answer(predictor: Predictor, cases: list[Case]) -> Answers:
-    """The model's answers to both versions of every case; each different text is asked once."""
+def answer(predictor: Predictor, cases: list[Case], *, score_tolerance: float) -> Answers:
+    """The model's answers to both versions of every case; each different text is asked once.
+
+    `score_tolerance` is a share of the scale.
+    """
     texts = list(dict.fromkeys(text for case in cases for text in (case.text, case.altered)))
     if not texts:
         return Answers(before_N=[], after_N=[], failed_N=np.zeros(0, dtype=np.bool_))
-    row = {text: at for at, text in enumerate(texts)}
     probabilities_NC = predictor.predict(texts, batch_size=evaluation_batch(predictor.manifest))
-    answers = [predictor.labels[at] for at in probabilities_NC.argmax(axis=1)]
-    failed = []
-    for case in cases:
-        before, after = row[case.text], row[case.altered]
-        if isinstance(case.rule, Directional):
-            at = predictor.labels.index(case.rule.label)
-            moved = float(probabilities_NC[after, at] - probabilities_NC[before, at])
-            wrong_way = -moved if case.rule.moves == "up" else moved
-            failed.append(wrong_way > case.rule.tolerance)
-        elif isinstance(case.rule, Minimum):
-            failed.append(answers[after] != case.rule.label)
-        else:
-            failed.append(answers[after] != answers[before])
+    said = dict(zip(texts, read_answers(predictor, texts, probabilities_NC), strict=True))
+    target = predictor.manifest.target
+    tolerance = score_tolerance * (target.high - target.low)
+    failed = [
+        fails(case.rule, said[case.text], said[case.altered], case.entities, score_tolerance=tolerance)
+        for case in cases
+    ]
     return Answers(
-        before_N=[answers[row[case.text]] for case in cases],
-        after_N=[answers[row[case.altered]] for case in cases],
+        before_N=[said[case.text].words for case in cases],
+        after_N=[said[case.altered].words for case in cases],
         failed_N=np.array(failed, dtype=np.bool_),
     )
 

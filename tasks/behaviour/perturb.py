@@ -21,6 +21,8 @@ NAMES = (
 )  # fmt: skip
 """First names that are no other word, written with a capital letter."""
 MIN_LETTERS = 4
+BETWEEN = "\x1f"
+"""Stands between the halves of a pair; no text has it."""
 _NAME = re.compile(rf"\b({'|'.join(NAMES)})\b")
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(rf"[^\W\d_]{{{MIN_LETTERS},}}")
@@ -78,6 +80,16 @@ PERTURBATIONS: dict[Perturbation, Callable[[str, np.random.Generator], str]] = {
 
 
 def perturb(text: Any, how: Perturbation, rng: np.random.Generator) -> Any:
-    """The changed text; of a pair each half is changed."""
+    """The changed text; of a pair each half is changed.
+
+    What both halves name stays the same in both: another name, or number, in each would change how they compare.
+    """
     change = PERTURBATIONS[how]
-    return change(text, rng) if isinstance(text, str) else tuple(change(half, rng) for half in text)
+    if isinstance(text, str):
+        return change(text, rng)
+    if how == "names":
+        return tuple(names(BETWEEN.join(text), rng).split(BETWEEN))
+    if how == "numbers":
+        others = {one: _digits(len(one), rng) for one in sorted(set(_NUMBER.findall(BETWEEN.join(text))))}
+        return tuple(_NUMBER.sub(lambda found: others[found.group()], half) for half in text)
+    return tuple(change(half, rng) for half in text)

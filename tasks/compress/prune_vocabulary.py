@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tasks.architecture import Architecture, load_classifier
 from tasks.compress.context import Context
-from tasks.data import read_split
+from tasks.data import read_split, read_unlabelled
 from tasks.store import Step
 from tasks.types import Artifact, Section
 from tasks.vocabulary import cut_vocabulary, require_wordpiece
@@ -24,7 +24,7 @@ class PruneVocabulary(Section):
 
     kind: Literal["prune_vocabulary"] = "prune_vocabulary"
     keep: float = Field(default=0.9999, gt=0, le=1)
-    """Share of the training text's token occurrences that the kept tokens cover."""
+    """Share of the training text's token occurrences, a retrain's recent texts among it, that the kept tokens cover."""
     common: int = Field(default=5000, ge=0)
     """Also keep this many of the tokenizer's first whole words, which are the most frequent in general text: what the
     training text lacks, tomorrow's may have."""
@@ -44,5 +44,13 @@ class PruneVocabulary(Section):
     def _make(self, source: Path, data: Path, out: Path) -> None:
         model = load_classifier(source)
         train, held_out = (list(read_split(data, name).texts) for name in ("train", "validation"))
-        cut_vocabulary(model, source, train, held_out=held_out, keep=self.keep, common=self.common, out=out)
+        cut_vocabulary(
+            model,
+            source,
+            [*train, *read_unlabelled(data)],
+            held_out=held_out,
+            keep=self.keep,
+            common=self.common,
+            out=out,
+        )
         model.save_pretrained(out)

@@ -2,8 +2,8 @@
 
 Threads of one request, the graph optimisation that is done once and kept in the file, and the multiple of tokens to
 which inputs are padded. What is measured are the sentences of the validation split, one at a time, all settings
-interleaved in rounds; a setting has to win by a margin, since one thread leaves the other cores to other requests. The
-times go to the log and not into the folder, so that the same choice gives the same digest.
+interleaved in rounds; a setting has to win by a margin, since one thread leaves the other cores to other requests.
+Then the cost of runs under load is measured (`tasks/serving_cost.py`), from which the service plans its batches.
 
 Shapes: S settings, R rounds.
 """
@@ -26,6 +26,7 @@ from bento.predictor import Predictor
 from tasks.architecture import Architecture
 from tasks.compress.context import Context
 from tasks.data import read_split
+from tasks.serving_cost import measure_serving
 from tasks.store import Step
 from tasks.types import Artifact, Section
 
@@ -48,6 +49,9 @@ class Tune(Section):
     """Share of the time that a setting has to save against the first, to be worth more threads or another layout."""
     rounds: int = Field(default=40, ge=5, le=1000)
     """Sentences that each setting answers."""
+    serving: bool = True
+    """Also measure what runs cost under load, and with how many threads most is answered. A measurement is never twice
+    the same, so neither is the digest of a model that holds one."""
 
     consumes: ClassVar[str] = "onnx"
     produces: ClassVar[str] = "onnx"
@@ -79,9 +83,12 @@ class Tune(Section):
         for setting, ms in zip(settings, medians_ms, strict=True):
             log.info("%s: %.3f ms%s", setting.row(), ms, ", taken" if setting == best else "")
         shutil.copytree(artifact.path, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST_FILE))
+        rng = np.random.default_rng(context.seed)
+        serving = measure_serving(artifact.path, self.threads, rng) if self.serving else None
         manifest.model_copy(
             update=best.row()
             | {
+                "serving": serving,
                 "files": {path: digest for path, digest in folder_files(out).items() if path != MANIFEST_FILE},
                 "lineage": manifest.lineage | {"untuned": artifact.sha256},
             }

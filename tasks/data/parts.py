@@ -3,35 +3,54 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bento.errors import DataError
 from bento.task_types import Target
 from tasks.data.rows import Row
 from tasks.types import SPLITS, Split
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FRESH = "fresh"
+"""The split of a retrain beside the three: recent traffic that no model was trained on."""
+UNLABELLED_FILE = "unlabelled.jsonl"
 OWN_COLUMNS = ("id", "text", "text_pair", "label", "origin", "source_line")
 
 
-def write_parts(out: Path, rows: Sequence[Row], labels: Sequence[str], target: Target, report: dict[str, Any]) -> None:
+def write_parts(
+    out: Path,
+    rows: Sequence[Row],
+    labels: Sequence[str],
+    target: Target,
+    report: dict[str, Any],
+    *,
+    texts: Sequence[Any] | None = None,
+) -> None:
     """Write `train.parquet`, `validation.parquet`, `test.parquet`, `labels.json`, `target.json` and `report.json`.
 
-    Rows are ordered by id: the same bytes whatever the order of the source, and shuffled, since ids are hashes.
+    Rows are ordered by id: the same bytes whatever the order of the source, and shuffled, since ids are hashes. The
+    data of a retrain has `fresh.parquet` and, as `texts`, text without labels too.
     """
     columns = _further_columns(rows)
-    for split in SPLITS:
+    for split in SPLITS if texts is None else (*SPLITS, FRESH):
         members = sorted((row for row in rows if row.split == split), key=lambda row: row.id)
         _write_part(out / f"{split}.parquet", members, columns)
     _write_json(out / "labels.json", list(labels))
     _write_json(out / "target.json", target.model_dump())
     _write_json(out / "report.json", report)
+    if texts is not None:
+        lines = (json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
+        (out / UNLABELLED_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def read_split(folder: Path, name: str) -> Split:
     """One split of a data artifact. Raises: DataError for a name that it has not."""
     import pyarrow.parquet as pq
 
-    if name not in SPLITS:
+    if name not in SPLITS and not (name == FRESH and has_fresh(folder)):
         raise DataError(f"expected one of the splits {', '.join(SPLITS)}, got {name!r}")
     table = pq.read_table(folder / f"{name}.parquet", columns=["id", "text", "text_pair", "label"])
     values = {column: table.column(column).to_pylist() for column in table.column_names}
@@ -39,6 +58,30 @@ def read_split(folder: Path, name: str) -> Split:
         text if pair is None else (text, pair) for text, pair in zip(values["text"], values["text_pair"], strict=True)
     ]
     return Split(name=name, ids=tuple(values["id"]), texts=tuple(texts), labels=tuple(values["label"]))
+
+
+def has_fresh(folder: Path) -> bool:
+    """Whether this is the data of a retrain, which has a fresh holdout, perhaps of no rows."""
+    return (folder / f"{FRESH}.parquet").is_file()
+
+
+def read_unlabelled(folder: Path) -> list[Any]:
+    """Recent texts without labels, pairs as tuples; none in the data of a first build."""
+    path = folder / UNLABELLED_FILE
+    if not path.is_file():
+        return []
+    found = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [text if isinstance(text, str) else tuple(text) for text in found]
+
+
+def read_times(folder: Path) -> "NDArray[np.int64]":
+    """times_N: how often each training row is seen in a pass, newly labelled ones as often as the retrain says."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    weight = read_report(folder).get("retrain", {}).get("weight", 1)
+    origins = pq.read_table(folder / "train.parquet", columns=["origin"]).column("origin").to_pylist()
+    return np.where(np.array(origins) == "feedback", weight, 1).astype(np.int64)
 
 
 def read_column(folder: Path, name: str, column: str) -> list[Any]:

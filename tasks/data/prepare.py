@@ -10,7 +10,8 @@ from bento.entities import entity_tags, entity_types
 from bento.errors import DataError
 from bento.task_types import Target
 from tasks.data.files import read_table
-from tasks.data.parts import write_parts
+from tasks.data.parts import FRESH, write_parts
+from tasks.data.retrain import TrafficConfig, add_traffic
 from tasks.data.rows import Findings, Row
 from tasks.data.source import DataConfig, read_tables
 from tasks.data.split import assign_splits, cap_rows, split_of, unit_hash
@@ -18,11 +19,20 @@ from tasks.data.validate import check_labels, drop_repeated, rows_of
 from tasks.types import SPLITS
 
 
-def prepare(config: DataConfig, out: Path, *, extra: Path | None = None) -> None:
+def prepare(
+    config: DataConfig,
+    out: Path,
+    *,
+    extra: Path | None = None,
+    more: Path | None = None,
+    retrain: TrafficConfig | None = None,
+) -> None:
     """Fill the folder `out` with the three splits, the label names and the report.
 
-    `extra` is a CSV or JSON Lines file of rows labelled since the last build. The bytes written depend on the config
-    and the content of the files alone, so the artifact's digest is stable. Raises: DataError with all faults at once.
+    `extra` is a CSV or JSON Lines file of rows labelled since the last build; `more` the folder that
+    `tasks.monitor.retrain_data` assembled of the traffic, which goes in as `retrain` says. The bytes written depend on
+    the config and the content of the files alone, so the artifact's digest is stable. Raises: DataError with all faults
+    at once.
     """
     findings = Findings()
     subject = f"data.source {config.source}"
@@ -37,11 +47,14 @@ def prepare(config: DataConfig, out: Path, *, extra: Path | None = None) -> None
     kept = cap_rows(rows, config.max_rows)
     if extra is not None:
         kept = add_feedback(kept, rows, extra, config, findings)
+    added = add_traffic(kept, rows, more, config, retrain or TrafficConfig(), findings) if more is not None else None
+    kept = added.rows if added is not None else kept
     labels = _labels(kept, config)
     _check_capped(kept, labels, config)
-    write_parts(
-        out, kept, labels, _target(kept, config), _report(config, kept, num_read, labels, findings, made=_made(tables))
-    )
+    report = _report(config, kept, num_read, labels, findings, made=_made(tables))
+    if added is not None:
+        report["retrain"] = added.report
+    write_parts(out, kept, labels, _target(kept, config), report, texts=added.texts if added is not None else None)
 
 
 def _labels(rows: Sequence[Row], config: DataConfig) -> list[str]:
@@ -141,7 +154,7 @@ def _report(
 ) -> dict[str, Any]:
     splits = {}
     labels = entity_types(labels) if config.task == "entities" else labels
-    for split in SPLITS:
+    for split in (*SPLITS, *([FRESH] if any(row.split == FRESH for row in rows) else [])):
         members = [row for row in rows if row.split == split]
         counts = Counter(name for row in members for name in row.names)
         splits[split] = {

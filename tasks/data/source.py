@@ -63,11 +63,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        columns = [name for name in (self.text, self.label, self.text_pair) if name is not None]
-        if len(set(columns)) < len(columns):
-            raise ValueError(f"data: text, label and text_pair must be different columns, got {', '.join(columns)}")
-        if self.task == "entities" and self.text_pair is not None:
-            raise ValueError(f"data: entities are found in one text, got the second text_pair {self.text_pair}")
+        check_columns(self.text, self.label, self.text_pair, self.task)
         return self
 
     @property
@@ -92,6 +88,15 @@ class DataConfig(Section):
             f"no hub id such as mteb/banking77; give a folder with train files, one *{', *'.join(SUFFIXES)} file, a "
             f"hub id, or `{SYNTHETIC}`"
         )
+
+
+def check_columns(text: str, label: str, text_pair: str | None, task: Task | None) -> None:
+    """Raises: DataError, which is a ValueError, for columns that are the same, or of pairs that have entities."""
+    columns = [name for name in (text, label, text_pair) if name is not None]
+    if len(set(columns)) < len(columns):
+        raise DataError(f"data: text, label and text_pair must be different columns, got {', '.join(columns)}")
+    if task == "entities" and text_pair is not None:
+        raise DataError(f"data: entities are found in one text, got the second text_pair {text_pair}")
 
 
 def fingerprint(config: DataConfig, extra: Path | None) -> list[str]:

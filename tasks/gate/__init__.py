@@ -10,9 +10,10 @@ Each verdict is pass, fail or inconclusive:
 from tasks.gate.behaviour import judge_behaviour
 from tasks.gate.compare import judge
 from tasks.gate.config import GateConfig, HoldoutGate, MarginGate, SliceGate
-from tasks.gate.evidence import Evidence, judge_evidence
+from tasks.gate.evidence import Evidence, judge_evidence, judge_holdout
+from tasks.gate.fresh import judge_fresh, no_verdict, with_frozen_margin
 from tasks.gate.limits import judge_limit, judge_limits, judge_measured
-from tasks.gate.metrics import check_gates, judge_metrics, metric_rules
+from tasks.gate.metrics import check_gates, judge_metrics, judge_parts, metric_rules
 from tasks.gate.probes import Probes, num_unknown, probe
 from tasks.gate.slices import judge_slice_values, slice_columns
 
@@ -27,13 +28,18 @@ __all__ = [
     "judge",
     "judge_behaviour",
     "judge_evidence",
+    "judge_fresh",
+    "judge_holdout",
     "judge_limit",
     "judge_limits",
     "judge_measured",
     "judge_metrics",
+    "judge_parts",
     "judge_slice_values",
     "metric_rules",
+    "no_verdict",
     "num_unknown",
     "probe",
     "slice_columns",
+    "with_frozen_margin",
 ]

@@ -14,9 +14,10 @@ from tasks.gate.verdicts import (
     ALPHA,
     at_least,
     at_most,
+    brier,
     check_probabilities,
-    difference_in_words,
     non_inferior,
+    not_worse,
     parity,
     rows_for_mean,
     share_at_most,
@@ -51,7 +52,7 @@ def judge(
     if config.macro_f1 is not None:
         verdicts.append(_judge_macro_f1(candidate, reference, reference_name, config.macro_f1, config.min_rows, rng))
     if config.brier is not None:
-        verdicts.append(_judge_brier(candidate, reference, reference_name, config.brier, config.min_rows, rng))
+        verdicts.append(brier(candidate, reference, reference_name, config.brier, config.min_rows, rng))
     if config.superiority is not None:
         verdicts.append(_judge_superiority(candidate, reference, reference_name, config.superiority, config.min_rows))
     if config.negative_flips is not None:
@@ -109,37 +110,7 @@ def _judge_macro_f1(
     predicted_N, reference_N = (each.probabilities_NC.argmax(axis=1) for each in (candidate, reference))
     confidence = 1 - 2 * rule.alpha
     found = macro_f1_difference(candidate.labels_N, predicted_N, reference_N, rng=rng, confidence=confidence)
-    room = rule.margin + min(found.value, 0.0)
-    wanted = rows_for_mean(n, (found.high - found.low) / 2, room, rule.alpha)
-    words = difference_in_words("macro_f1", found, rule.margin, rule.alpha)
-    return at_least(gate, found, -rule.margin, n=n, wanted=wanted, words=words)
-
-
-def _judge_brier(
-    candidate: Predictions,
-    reference: Predictions,
-    reference_name: str,
-    rule: MarginGate,
-    min_rows: int,
-    rng: np.random.Generator,
-) -> Verdict:
-    """The upper end of the bootstrap interval of the rows' differences against the margin; more is worse."""
-    from tasks.stats.bootstrap import mean_interval
-    from tasks.stats.calibration import brier_losses
-
-    gate, n = f"brier_vs_{reference_name}", len(candidate.ids)
-    missing = unjudged(gate, rule.margin, min_rows, candidate, reference)
-    if missing is not None:
-        return missing
-    candidate_N, reference_N = (brier_losses(each.probabilities_NC, each.labels_N) for each in (candidate, reference))
-    confidence = 1 - 2 * rule.alpha
-    found = mean_interval(candidate_N - reference_N, rng=rng, confidence=confidence)
-    wanted = rows_for_mean(n, found.high - found.value, rule.margin - max(found.value, 0.0), rule.alpha)
-    words = (
-        f"Brier loss is {found.value:+.4f} against the {reference_name}'s {reference_N.mean():.4f}, {confidence:.0%} "
-        f"interval [{found.low:+.4f}, {found.high:+.4f}]; margin {rule.margin:g}"
-    )
-    return at_most(gate, found, rule.margin, n=n, wanted=wanted, words=words)
+    return not_worse(gate, "macro_f1", found, rule, n)
 
 
 def _judge_superiority(

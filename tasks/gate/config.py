@@ -20,10 +20,12 @@ class MarginGate(Section):
 
 
 class SliceGate(Section):
-    """Non-inferiority of the accuracy in each part of the rows; all parts must pass, so nothing is corrected for."""
+    """Non-inferiority of the accuracy, or of the task's first metric, in each part of the rows; all parts must pass, so
+    nothing is corrected for."""
 
     by: str = Field(min_length=1)
-    """`class`, `length` (number of words), or any other column of the data, such as domain or source."""
+    """`class` (of label sets each label, of entities each type), `length` (number of words), or any other column of the
+    data, such as domain or source."""
     only: tuple[str, ...] = ()
     """The values that matter; all where none is named."""
     edges: tuple[int, ...] = (6, 12, 24)
@@ -57,9 +59,7 @@ class HoldoutGate(Section):
     """Beyond this many the build is inconclusive, until there are fresh test rows; null only counts."""
 
 
-CLASS_GATES = frozenset(
-    {"brier", "slices", "superiority", "negative_flips", "kl", "min_accuracy", "behaviour", "calibration_error"}
-)
+CLASS_GATES = frozenset({"superiority", "negative_flips", "kl", "min_accuracy"})
 """Those that only a model of one class a text can be judged by, besides its metrics."""
 
 
@@ -79,9 +79,10 @@ class GateConfig(Section):
     entity_f1: MarginGate | None = None
     """Of entities: the same of the F1 of exact spans with their types; a margin of one point unless given."""
     brier: MarginGate | None = None
-    """The same of the Brier loss, in [0, 2], which sees probabilities get worse where answers stay right."""
+    """The same of the Brier loss, which sees probabilities get worse where answers stay right: in [0, 2] of one class a
+    text, of label sets summed over the labels, those not answered too."""
     slices: tuple[SliceGate, ...] = ()
-    """Parts of the rows in which the accuracy must not fall either."""
+    """Parts of the rows in which the accuracy, or the task's first metric, must not fall either."""
     superiority: float | None = Field(default=None, gt=0, lt=0.5)
     """Only a candidate that is shown to be more accurate than every reference passes, at this error rate."""
     negative_flips: float | None = Field(default=None, gt=0, le=1)
@@ -95,7 +96,8 @@ class GateConfig(Section):
     behaviour: BehaviourGate | None = None
     """Behavioural tests, each with a verdict of its own."""
     calibration_error: float | None = Field(default=None, gt=0, lt=1)
-    """Largest expected calibration error (ECE)."""
+    """Largest expected calibration error (ECE) of the confidence that is served: of the class, of each label that is
+    answered, of each entity that is found."""
     unknown_words: float | None = Field(default=None, gt=0, le=1)
     """Largest share of texts in which the tokenizer does not know a piece."""
     batch_shift: float | None = Field(default=None, gt=0, le=1)
@@ -119,5 +121,6 @@ class GateConfig(Section):
     @property
     def relative(self) -> list[str]:
         """The gates asked for that compare with a reference, besides that of the accuracy, which always does."""
-        names = ("macro_f1", "brier", "slices", "superiority", "negative_flips", "kl", "parity")
+        names = ("macro_f1", "micro_f1", "spearman", "pearson", "entity_f1", "brier", "slices", "superiority",
+                 "negative_flips", "kl", "parity")  # fmt: skip
         return [name for name in names if getattr(self, name)]

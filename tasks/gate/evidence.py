@@ -37,15 +37,24 @@ class Evidence:
     """What the behavioural tests found."""
 
 
-def judge_evidence(found: Evidence, references: Mapping[str, AnyPredictions], config: GateConfig) -> GateReport:
-    """All verdicts: against each reference by its name, on the candidate alone, and on the use of the holdout."""
+def judge_evidence(
+    found: Evidence,
+    references: Mapping[str, AnyPredictions],
+    config: GateConfig,
+    *,
+    against: Mapping[str, GateConfig] | None = None,
+) -> GateReport:
+    """All verdicts: against each reference by its name, on the candidate alone, and on the use of the holdout.
+
+    `against` has the gates of those references that have other ones than `config`.
+    """
     verdicts = []
     for name, reference in references.items():
-        verdicts += _compare(found, reference, name, config)
+        verdicts += _compare(found, reference, name, (against or {}).get(name, config))
     verdicts += judge_measured(found.predictions, found.probes, config)
     verdicts += judge_limits(found.scores, config)
     verdicts += judge_behaviour(found.behaviour, config)
-    verdicts.append(_judge_holdout(found.num_judged, config.holdout))
+    verdicts.append(judge_holdout(found.num_judged, config.holdout))
     return GateReport(verdicts=tuple(verdicts))
 
 
@@ -54,11 +63,11 @@ def _compare(found: Evidence, reference: AnyPredictions, name: str, config: Gate
     if isinstance(candidate, Predictions) and isinstance(reference, Predictions):
         return judge(candidate, reference, reference_name=name, config=config, columns=found.columns)
     if not isinstance(candidate, Predictions) and not isinstance(reference, Predictions):
-        return judge_metrics(candidate, reference, reference_name=name, config=config)
+        return judge_metrics(candidate, reference, reference_name=name, config=config, columns=found.columns)
     raise UserError(f"gate against the {name}: expected two models of one task, got one of classes and one of another")
 
 
-def _judge_holdout(num_judged: int, rule: HoldoutGate) -> Verdict:
+def judge_holdout(num_judged: int, rule: HoldoutGate, *, gate: str = "holdout_uses") -> Verdict:
     """How often the rows have decided: told, warned of, and from a limit on no decision any more."""
     outcome: Outcome = "pass"
     reason = f"these test rows have judged {num_judged:,} candidate{'s' if num_judged > 1 else ''}, this one included"
@@ -69,4 +78,4 @@ def _judge_holdout(num_judged: int, rule: HoldoutGate) -> Verdict:
         reason += f"; at 5 % each, {num_judged:,} that are worse by the margin let {0.05 * num_judged:.1f} pass: "
         reason += "draw fresh rows"
     limit = NAN if rule.limit is None else float(rule.limit)
-    return Verdict(gate="holdout_uses", outcome=outcome, observed=num_judged, limit=limit, n=num_judged, reason=reason)
+    return Verdict(gate=gate, outcome=outcome, observed=num_judged, limit=limit, n=num_judged, reason=reason)

@@ -4,6 +4,7 @@ from math import isfinite
 
 import numpy as np
 
+from tasks.confidences import answered
 from tasks.gate.config import GateConfig
 from tasks.gate.probes import Probes
 from tasks.gate.verdicts import (
@@ -47,7 +48,7 @@ def judge_measured(
     verdicts = []
     if isinstance(candidate, Predictions):
         check_probabilities(candidate, "candidate")
-    if config.calibration_error is not None and isinstance(candidate, Predictions):
+    if config.calibration_error is not None:
         rng = rng or np.random.default_rng(0)
         verdicts.append(_judge_calibration(candidate, config.calibration_error, config.min_rows, rng))
     if config.unknown_words is not None:
@@ -61,21 +62,26 @@ def judge_measured(
     return verdicts
 
 
-def _judge_calibration(candidate: Predictions, limit: float, min_rows: int, rng: np.random.Generator) -> Verdict:
-    """The upper end of the error's bootstrap interval against the limit."""
+def _judge_calibration(candidate: AnyPredictions, limit: float, min_rows: int, rng: np.random.Generator) -> Verdict:
+    """The upper end of the bootstrap interval of the error of what is answered against the limit."""
     from tasks.stats.calibration import calibration_error_interval
 
-    gate, n = "calibration_error", len(candidate.ids)
+    gate, n, given = "calibration_error", len(candidate.ids), answered(candidate)
     missing = unjudged(gate, limit, min_rows, candidate)
     if missing is not None:
         return missing
+    if given is None:
+        reason = "no confidence was said; a missing metric fails"
+        return Verdict(gate=gate, outcome="fail", observed=NAN, limit=limit, n=n, reason=reason)
+    num_answers = len(given.confidence_M)
+    if num_answers < min_rows:
+        return too_few(gate, limit, num_answers, min_rows, "answers")
     found = calibration_error_interval(
-        candidate.probabilities_NC, candidate.labels_N, rng=rng, confidence=1 - 2 * ALPHA
+        given.confidence_M, given.right_M, given.row_M, num_rows=n, rng=rng, confidence=1 - 2 * ALPHA
     )
     wanted = rows_for_mean(n, found.high - found.value, limit - found.value, ALPHA)
-    words = (
-        f"confidence is off by {found.value:.1%}, 90% interval [{found.low:.1%}, {found.high:.1%}]; limit {limit:.1%}"
-    )
+    what = "confidence" if num_answers == n else f"confidence of {num_answers:,} answers"
+    words = f"{what} is off by {found.value:.1%}, 90% interval [{found.low:.1%}, {found.high:.1%}]; limit {limit:.1%}"
     return at_most(gate, found, limit, n=n, wanted=wanted, words=words)
 
 

@@ -22,13 +22,21 @@ WORST_FIRST = ("fail", "inconclusive", "pass")
 
 
 def slice_columns(
-    rules: Sequence[SliceGate], split: Split, further: Mapping[str, Sequence[object]]
+    rules: Sequence[SliceGate],
+    split: Split,
+    further: Mapping[str, Sequence[object]],
+    names: Sequence[str] | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Each row's part by the `by` of each rule; `further` are the other columns of the data.
 
+    Where a row has other than one class, `names` are the labels in the order of the outputs, or the types of entities:
+    they are the parts by `class`.
     Raises: DataError for a column or a named value that the rows do not have, or one with too many values.
     """
-    columns = {rule.by: _parts(rule, split, further) for rule in rules}
+    columns = {
+        rule.by: tuple(names) if rule.by == "class" and names is not None else _parts(rule, split, further)
+        for rule in rules
+    }
     for rule in rules:
         present = sorted(set(columns[rule.by]))
         absent = [value for value in rule.only if value not in present]
@@ -102,6 +110,11 @@ def judge_slice(
 ) -> Verdict:
     """The parts of one rule as one verdict: that of the worst part, whose figures it tells."""
     parts = judge_slice_values(candidate, reference, parts_N, reference_name, rule)
+    return worst_of(parts, f"accuracy_vs_{reference_name}_by_{rule.by}")
+
+
+def worst_of(parts: Sequence[Verdict], gate: str) -> Verdict:
+    """One verdict on all parts: that of the worst, whose figures it tells."""
     worst = min(parts, key=lambda one: (WORST_FIRST.index(one.outcome), np.nan_to_num(one.observed, nan=np.inf)))
     tally = {word: sum(one.outcome == word for one in parts) for word in WORST_FIRST[::-1]}
     needed = [one.needed_n for one in parts if one.outcome == "inconclusive" and one.needed_n is not None]
@@ -109,7 +122,7 @@ def judge_slice(
     counts = ", ".join(f"{number} {word}" for word, number in tally.items() if number)
     return replace(
         worst,
-        gate=f"accuracy_vs_{reference_name}_by_{rule.by}",
+        gate=gate,
         n=worst.n,
         needed_n=max(needed, default=None) if worst.outcome == "inconclusive" else worst.needed_n,
         reason=f"{len(parts)} parts: {counts}; worst is {name}: {worst.reason}" if name else worst.reason,

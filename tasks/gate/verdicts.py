@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bento.errors import UserError
+from tasks.gate.config import MarginGate
 from tasks.metrics import CORRELATIONS, TITLES
 from tasks.types import AnyPredictions, Interval, Outcome, Predictions, SigmoidPredictions, Verdict
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating]
 WithProbabilities = Predictions | SigmoidPredictions
 
 NAN = float("nan")
@@ -55,9 +57,9 @@ def unjudged(gate: str, limit: float, min_rows: int, *answers: AnyPredictions) -
     return too_few(gate, limit, n, min_rows) if n < min_rows else None
 
 
-def too_few(gate: str, limit: float, n: int, min_rows: int) -> Verdict:
+def too_few(gate: str, limit: float, n: int, min_rows: int, what: str = "rows") -> Verdict:
     """The verdict on fewer rows than were asked for."""
-    reason = f"{n:,} rows are too few to judge; at least {min_rows:,} (min_rows) are needed"
+    reason = f"{n:,} {what} are too few to judge; at least {min_rows:,} (min_rows) are needed"
     return Verdict(gate=gate, outcome="inconclusive", observed=NAN, limit=limit, n=n, needed_n=min_rows, reason=reason)
 
 
@@ -71,6 +73,14 @@ def at_least(
     shown = found.low > limit if passed is None else passed
     outcome: Outcome = "fail" if found.value <= limit else "pass" if shown else "inconclusive"
     return _verdict(gate, outcome, found, limit, n, wanted, words)
+
+
+def not_worse(gate: str, metric: str, found: Interval, rule: MarginGate, n: int) -> Verdict:
+    """A difference in `metric` that must be shown to be above the negative margin, by its interval."""
+    room = rule.margin + min(found.value, 0.0)
+    wanted = rows_for_mean(n, (found.high - found.low) / 2, room, rule.alpha)
+    words = difference_in_words(metric, found, rule.margin, rule.alpha)
+    return at_least(gate, found, -rule.margin, n=n, wanted=wanted, words=words)
 
 
 def at_most(gate: str, found: Interval, limit: float, *, n: int, wanted: int | None, words: str) -> Verdict:
@@ -173,6 +183,40 @@ def measured(gate: str, observed: float, limit: float, tell: Callable[[float], s
     outcome: Outcome = "pass" if observed <= limit else "fail"
     reason = f"{tell(observed)}, limit {tell(limit)}"
     return Verdict(gate=gate, outcome=outcome, observed=observed, limit=limit, n=n, reason=reason)
+
+
+def brier(
+    candidate: WithProbabilities,
+    reference: WithProbabilities,
+    reference_name: str,
+    rule: MarginGate,
+    min_rows: int,
+    rng: np.random.Generator,
+) -> Verdict:
+    """The upper end of the bootstrap interval of the rows' differences against the margin; more is worse."""
+    from tasks.stats.bootstrap import mean_interval
+
+    gate, n = f"brier_vs_{reference_name}", len(candidate.ids)
+    missing = unjudged(gate, rule.margin, min_rows, candidate, reference)
+    if missing is not None:
+        return missing
+    losses_N, reference_N = _brier_losses(candidate), _brier_losses(reference)
+    confidence = 1 - 2 * rule.alpha
+    found = mean_interval(losses_N - reference_N, rng=rng, confidence=confidence)
+    wanted = rows_for_mean(n, found.high - found.value, rule.margin - max(found.value, 0.0), rule.alpha)
+    words = (
+        f"Brier loss is {found.value:+.4f} against the {reference_name}'s {reference_N.mean():.4f}, {confidence:.0%} "
+        f"interval [{found.low:+.4f}, {found.high:+.4f}]; margin {rule.margin:g}"
+    )
+    return at_most(gate, found, rule.margin, n=n, wanted=wanted, words=words)
+
+
+def _brier_losses(predictions: WithProbabilities) -> Floats:
+    from tasks.stats.calibration import brier_losses, set_brier_losses
+
+    if isinstance(predictions, SigmoidPredictions):
+        return set_brier_losses(predictions.probabilities_NC, predictions.truth_NC)
+    return brier_losses(predictions.probabilities_NC, predictions.labels_N)
 
 
 def parity(candidate: WithProbabilities, reference: WithProbabilities, reference_name: str, limit: float) -> Verdict:

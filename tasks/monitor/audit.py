@@ -1,74 +1,122 @@
-"""The audit queue as a file: exported to be labelled in any tool, imported with the labels filled in."""
+"""The audit queue: which rows are put before people, and their labels in and out as files."""
 
-import json
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from bento.errors import DataError
-from bento.records import DuplicateFeedbackError, add_feedback, audit_queue, read_request
+from bento.audit_records import Item, add_targets, audit_queue, find_items, open_rows, shadow_disagreements
+from bento.records import DuplicateFeedbackError, add_feedback
+from tasks.monitor.audit_files import Format, read_entries, written
 
 MAX_EXPORT_ROWS = 100_000
-FIELDS = ("request_id", "item", "text", "text_pair")
+NUM_READ = 5_000
+"""Newest rows among which odd ones are looked for."""
+EACH = 50
+"""Rows that one call targets for each reason."""
 
 
-def export_queue(name: str, out: Path) -> int:
-    """Write the queue as JSON Lines with an empty `label` and the model's `suggestion`; the number of rows."""
+def target(name: str, items: Iterable[Item], reason: str, *, most: int = EACH) -> int:
+    """Put up to `most` rows (request id, item) before people because they look odd; how many were put.
+
+    They go to a stream of their own, which no estimate of accuracy reads, and in which a bounded number waits.
+    """
+    return add_targets(name, items, reason, most=most)
+
+
+def target_odd(name: str, model_sha256: str, *, drifted: Iterable[Item] = (), each: int = EACH) -> dict[str, int]:
+    """Target what one model may have got wrong: `drifted` rows, those that a shadow answered otherwise, and those that
+    it was least sure of; at most `each` of a kind. Returns the number of rows put by reason."""
+    recent = open_rows(name, model_sha256, NUM_READ)
+    known = {(row["request_id"], row["item"]) for row in recent}
+    unsure = sorted(recent, key=lambda row: max(row["probabilities"]))
+    picks: dict[str, Iterable[Item]] = {
+        "drifted": drifted,
+        "disagreement": [item for item in shadow_disagreements(name, NUM_READ) if item in known],
+        "low_confidence": [(row["request_id"], row["item"]) for row in unsure],
+    }
+    return {reason: target(name, items, reason, most=each) for reason, items in picks.items()}
+
+
+def export_queue(name: str, out: Path, form: Format = "jsonl") -> int:
+    """Write the queue for a labelling tool, the model's answer and a proposal as suggestions; the number of rows."""
     rows = audit_queue(name, MAX_EXPORT_ROWS)
     temporary = out.with_name(f".{out.name}-{uuid4().hex[:8]}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            fields = {field: row[field] for field in FIELDS} | {"suggestion": row["label"], "label": ""}
-            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    temporary.write_text(written(rows, form), encoding="utf-8", newline="")
     temporary.replace(out)
     return len(rows)
 
 
-def import_labels(name: str, source: Path) -> tuple[int, int]:
-    """Store the labels of `source`: how many were taken, and how many refused (unknown, or labelled otherwise).
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What became of the labels of a file."""
 
-    The whole file is checked before the first label is stored. Raises: DataError naming the line.
+    taken: int = 0
+    known: int = 0
+    """Had this very label before."""
+    replaced: int = 0
+    """Had another one, which is kept as history."""
+    unlabelled: int = 0
+    unknown: int = 0
+    """Refused: no such request."""
+    other_model: int = 0
+    """Refused: a request to a model of another name."""
+    contradicting: int = 0
+    """Refused: another label was there before."""
+    disagreeing: int = 0
+    """Refused: the file itself has several labels for the item."""
+    new_labels: tuple[str, ...] = ()
+    """Taken, though the champion cannot answer them."""
+
+    @property
+    def refused(self) -> int:
+        """All that was not stored though it has a label."""
+        return self.unknown + self.other_model + self.contradicting + self.disagreeing
+
+
+def import_labels(
+    name: str,
+    source: Path,
+    *,
+    form: Format | None = None,
+    replace: bool = False,
+    known_labels: Sequence[str] | None = None,
+) -> Imported:
+    """Store the labels of `source`. The whole file is checked before the first is stored, and again changes nothing.
+
+    `replace` lets them correct labels that are there. `known_labels` are the champion's, to name those that are new.
+    Raises: DataError naming the place in the file.
     """
-    taken = refused = 0
-    for entry in _read(source):
-        if all(row["item"] != entry["item"] for row in read_request(name, entry["request_id"])):
-            refused += 1
-            continue
-        try:
-            add_feedback(name, entry["request_id"], entry["item"], entry["label"], time.time())
-        except DuplicateFeedbackError:
-            refused += 1
-        else:
-            taken += 1
-    return taken, refused
+    entries = read_entries(source, form)
+    by_item: dict[Item, set[str]] = {}
+    for entry in entries:
+        if entry.label:
+            by_item.setdefault((entry.request_id, entry.item), set()).add(entry.label)
+    found = find_items([request_id for request_id, _ in by_item])
+    counts: dict[str, int] = {"unlabelled": sum(not entry.label for entry in entries)}
+    taken_labels = set()
+    for item, labels in by_item.items():
+        kind = _store(name, item, labels, found.get(item, {}), replace)
+        counts[kind] = counts.get(kind, 0) + 1
+        if kind in ("taken", "replaced"):
+            taken_labels |= labels
+    new = () if known_labels is None else tuple(sorted(taken_labels - set(known_labels)))
+    return Imported(**counts, new_labels=new)
 
 
-def _read(source: Path) -> list[dict[str, Any]]:
+def _store(name: str, item: Item, labels: set[str], models: Mapping[str, str | None], replace: bool) -> str:
+    """What became of one item's labels, as `Imported` names it."""
+    if not models:
+        return "unknown"
+    if name not in models:
+        return "other_model"
+    if len(labels) > 1:
+        return "disagreeing"
+    (label,) = labels
+    if models[name] == label:
+        return "known"
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{source}: expected a UTF-8 JSON Lines file: {error}") from error
-    entries = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            entry = _entry(f"{source}:{number}", line)
-            if entry["label"]:
-                entries.append(entry)
-    return entries
-
-
-def _entry(where: str, line: str) -> dict[str, Any]:
-    expected = 'expected an object such as {"request_id": "...", "item": 0, "label": "..."}'
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: {expected}, got {line[:80]!r}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: {expected}, got {line[:80]!r}")
-    entry = {"request_id": value.get("request_id"), "item": value.get("item", 0), "label": value.get("label", "")}
-    if not (
-        isinstance(entry["request_id"], str) and isinstance(entry["item"], int) and isinstance(entry["label"], str)
-    ):
-        raise DataError(f"{where}: {expected}, got {line[:80]!r}")
-    return entry
+        return add_feedback(name, *item, label, time.time(), source="import", replace=replace)
+    except DuplicateFeedbackError:
+        return "contradicting"

@@ -1,26 +1,31 @@
 """One look: has the window moved away from the reference, and if so, was it only the class mix?
 
-Four tests share one set of block relabellings: the embeddings (MMD), the champion's probabilities (the largest
+Four tests share one set of relabellings: the embeddings (MMD), the champion's probabilities (the largest
 Kolmogorov-Smirnov distance), its predicted labels (chi-squared) and the descriptors of the text (the largest distance).
-Holm corrects between them, and the look's level comes from the false-alarm budget.
+Holm corrects between them, and the look's level comes from the false-alarm budget. Relabellings vary as independent
+rows would; neighbours in time that resemble each other make the truth vary more, so the statistics are divided by how
+much more, as the window itself and the reference's own order tell (Rao and Scott 1981, JASA 76:221, first order). An
+abrupt change within the window looks like such a resemblance until half of the window is new.
 
 Shapes: N window rows, M reference rows, P pooled rows (window first), C classes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bento.errors import UserError
+from tasks.monitor.calibration import Calibration
 from tasks.monitor.config import NUM_DRIFT_TESTS, MonitorConfig
-from tasks.monitor.reference import Reference
+from tasks.monitor.reference import Reference, descriptor_table, prediction_features
 from tasks.monitor.window import Window
 from tasks.stats.budget import alpha_per_look, holm, permutations_needed
+from tasks.stats.dependence import design_effect
 from tasks.stats.permutation import TestResult, permutation_tests, time_blocks
-from tasks.stats.prior import bbse_prior, saerens_prior
+from tasks.stats.prior import estimate_mix, fitted_prior, saerens_prior
 from tasks.stats.two_sample import (
     chi2_counts,
     ks_distances,
@@ -34,11 +39,11 @@ from tasks.stats.two_sample import (
 
 Floats = NDArray[np.floating]
 
-MAX_COORDINATES = 20
-"""Up to this many classes each probability is compared; above, their summaries."""
 RESIDUAL_ALPHA = 0.05
 """Drift is called mix only when nothing beyond the mix is significant even at this lenient level: the mistake of taking
 harm for a change of mix is dearer than some audit labels."""
+LEADING = 5
+"""Principal components whose dependence in time is looked at one by one; the others have less."""
 MAX_UNMATCHED = 0.05
 """Largest share of window rows whose predicted class the reference lacks, for the mix to explain a drift."""
 
@@ -70,7 +75,20 @@ class DriftEvidence:
     prior_window: Mapping[str, float]
     """Class shares of the window by expectation maximisation."""
     prior_check: Mapping[str, float] | None
-    """The same from predicted labels and confusions; null where those cannot be inverted."""
+    """The same from predicted labels and confusions; null without drift, or where those cannot be inverted."""
+    prior_low: Mapping[str, float] = field(default_factory=dict)
+    """Lower ends of the 95 % bootstrap intervals of `prior_window`; empty without drift."""
+    prior_high: Mapping[str, float] = field(default_factory=dict)
+    prior_agrees: bool | None = None
+    """Whether the two estimates differ by no more than chance; null without the second."""
+    alpha_source: str = "per look"
+    """Where the level comes from: calibrated by replay, or the budget spread over independent looks."""
+    prior_refusal: str = ""
+    """Why there is no second estimate."""
+    num_unreadable: int = 0
+    """Requests that no look can compare, since the log hashed or dropped their texts."""
+    num_damaged: int = 0
+    """Logged answers that no look can compare: no probabilities, or a time later than now."""
 
 
 def drift_alpha(config: MonitorConfig) -> float:
@@ -78,10 +96,20 @@ def drift_alpha(config: MonitorConfig) -> float:
     return alpha_per_look(config.false_alarm_budget / 2, config.looks)
 
 
-def look(reference: Reference, window: Window, *, config: MonitorConfig, rng: np.random.Generator) -> DriftEvidence:
-    """Compare a window of distinct texts with the reference. Raises: UserError when they do not fit each other."""
+def look(
+    reference: Reference,
+    window: Window,
+    *,
+    config: MonitorConfig,
+    rng: np.random.Generator,
+    calibration: Calibration | None = None,
+) -> DriftEvidence:
+    """Compare a window of distinct texts with the reference, at the calibrated level where there is one.
+
+    Raises: UserError when they do not fit each other.
+    """
     _check(reference, window)
-    alpha = drift_alpha(config)
+    alpha = calibration.alpha if calibration else drift_alpha(config)
     num_permutations = config.permutations or permutations_needed(alpha, NUM_DRIFT_TESTS)
     enough = len(window) >= config.min_window
     found = _compare(reference, window, alpha, num_permutations, rng) if enough else _nothing()
@@ -90,8 +118,11 @@ def look(reference: Reference, window: Window, *, config: MonitorConfig, rng: np
         num_reference=len(reference),
         window_sha256=window.sha256,
         reference_sha256=reference.sha256,
+        num_unreadable=window.num_unreadable,
+        num_damaged=window.num_damaged,
         enough=enough,
         alpha=alpha,
+        alpha_source=calibration.source if calibration else "per look",
         num_permutations=num_permutations,
         **found,
     )
@@ -117,18 +148,29 @@ def _compare(
 ) -> dict[str, Any]:
     points_PK = np.concatenate([reference.project(window.embeddings_ND), reference.projected_MK])
     probabilities_PC = np.concatenate([window.probabilities_NC, reference.probabilities_MC])
-    names, features_PF = _features(window, reference)
+    names, window_NF = descriptor_table(window.descriptors)
+    features_PF = np.concatenate([window_NF, descriptor_table(reference.descriptors)[1]])
     prediction_names, predictions_PF = prediction_features(probabilities_PC, reference.class_names)
     labels_P = np.repeat([1, 0], [len(window), len(reference)])
-    kernel_PP = rbf_kernel(points_PK)
+    kernel_PP = rbf_kernel(points_PK, same=True)
+    blocks_P = _blocks(window, len(reference))
+    by = _inflation(window, points_PK, probabilities_PC, predictions_PF, features_PF)
+    own_P = np.diag(kernel_PP).copy()
+    np.fill_diagonal(kernel_PP, 0)
     statistics = {
         "embedding": mmd2_u(kernel_PP),
         "probabilities": largest_ks(predictions_PF),
         "predicted_labels": chi2_counts(probabilities_PC.argmax(axis=1)),
         "descriptors": largest_ks(features_PF),
     }
-    blocks_P = _blocks(window, len(reference))
-    results = permutation_tests(statistics, labels_P, num_permutations=num_permutations, rng=rng, blocks_N=blocks_P)
+    plain = {name: float(statistic(labels_P[:, None].astype(np.float32))[0]) for name, statistic in statistics.items()}
+    observed = {
+        "embedding": _deflated_mmd(plain["embedding"], own_P, labels_P, by),
+        "probabilities": plain["probabilities"] / by**0.5,
+        "predicted_labels": plain["predicted_labels"] / by,
+        "descriptors": plain["descriptors"] / by**0.5,
+    }
+    results = permutation_tests(statistics, labels_P, num_permutations=num_permutations, rng=rng, observed=observed)
     adjusted = holm({name: result.p_value for name, result in results.items()})
     drifted = min(adjusted.values()) <= alpha
     residual = (
@@ -143,33 +185,41 @@ def _compare(
         "drifted": drifted,
         "mix_only": bool(residual) and min(residual.values()) > RESIDUAL_ALPHA,
         "residual": residual,
-        **_priors(reference, window),
+        **(_priors(reference, window, blocks_P, rng) if drifted else _shares(reference, window)),
     }
 
 
-def _features(window: Window, reference: Reference) -> tuple[list[str], NDArray[np.float64]]:
-    """The descriptors of the pooled rows, sorted by name."""
-    names = sorted(reference.descriptors)
-    columns = [np.concatenate([window.descriptors[name], reference.descriptors[name]]) for name in names]
-    return names, np.stack(columns, axis=1).astype(np.float64)
+def _inflation(
+    window: Window, points_PK: Floats, probabilities_PC: Floats, predictions_PF: Floats, features_PF: Floats
+) -> float:
+    """Variance of a difference of window and reference over that of independent rows: the most of what is compared.
 
-
-def prediction_features(probabilities_PC: Floats, class_names: tuple[str, ...]) -> tuple[list[str], Floats]:
-    """What is compared of the champion's answers: each probability, or above 20 classes their summaries.
-
-    Source: Lipton 2018 (arXiv:1802.03916), Rabanser 2019 (arXiv:1810.11953).
+    Each half of the window is asked too, so that a change between them does not count as dependence.
     """
-    probabilities_PC = np.asarray(probabilities_PC).astype(np.float64)
-    if len(class_names) <= MAX_COORDINATES:
-        return [f"probability of {name}" for name in class_names], probabilities_PC
-    top_P2 = np.sort(probabilities_PC, axis=1)[:, :-3:-1]
-    entropy_P = -(probabilities_PC * np.log(np.maximum(probabilities_PC, 1e-12))).sum(axis=1)
-    columns = [top_P2[:, 0], top_P2[:, 0] - top_P2[:, 1], entropy_P]
-    return ["largest probability", "margin", "entropy"], np.stack(columns, axis=1)
+    if window.timestamps_s_N is None:
+        return 1.0
+    n, m = len(window), len(points_PK) - len(window)
+    class_P = probabilities_PC.argmax(axis=1)
+    member_PC = (class_P[:, None] == np.unique(class_P)).astype(np.float64)
+    columns = np.concatenate([points_PK[:, :LEADING], predictions_PF, features_PF], axis=1)
+    groups = [member_PC, *(column_P[:, None] for column_P in columns.T)]
+    whole, older, newer, other = (
+        max(design_effect(group[part]) for group in groups)
+        for part in (slice(n), slice(n // 2), slice(n // 2, n), slice(n, None))
+    )
+    return (min(whole, max(older, newer)) / n + other / m) / (1 / n + 1 / m)
+
+
+def _deflated_mmd(value: float, own_P: Floats, labels_P: NDArray[np.int64], by: float) -> float:
+    """Its mean without drift is 0 for independent rows alone, so what is divided is the biased statistic."""
+    num_window = int(labels_P.sum())
+    chance = float(own_P.mean()) * (1 / num_window + 1 / (len(labels_P) - num_window))
+    return (value + chance) / by - chance
 
 
 def _blocks(window: Window, num_reference: int) -> NDArray[np.int64] | None:
-    """Block numbers of the pooled rows; held-out rows have no order in time, so each is its own block."""
+    """Block numbers of the pooled rows, for what is asked once there is drift; held-out rows have no order in time, so
+    each is its own block."""
     if window.timestamps_s_N is None:
         return None
     own_N = time_blocks(window.timestamps_s_N)
@@ -219,19 +269,42 @@ def _residual(
     return holm({name: result.p_value for name, result in results.items()})
 
 
-def _priors(reference: Reference, window: Window) -> dict[str, Any]:
-    """Class shares of the reference and of the window."""
-    num_classes = len(reference.class_names)
-    old_C = np.bincount(reference.labels_M, minlength=num_classes) / len(reference)
-    predicted_N, predicted_M = window.probabilities_NC.argmax(axis=1), reference.probabilities_MC.argmax(axis=1)
-    try:
-        check = _named(reference, bbse_prior(predicted_N, predicted_M, reference.labels_M, num_classes))
-    except UserError:  # a cross-check that the confusions do not allow is left out, and its absence is the evidence
-        check = None
+def _shares(reference: Reference, window: Window) -> dict[str, Any]:
+    """Class shares for the reader alone: without drift nothing is decided by them, so nothing checks them."""
+    old_C = fitted_prior(reference.probabilities_MC, reference.labels_M, reference.prior_C)
+    shares_C = saerens_prior(window.probabilities_NC, old_C, tolerance=1e-4)
     return {
-        "prior_reference": _named(reference, old_C),
-        "prior_window": _named(reference, saerens_prior(window.probabilities_NC, old_C)),
-        "prior_check": check,
+        "prior_reference": _named(reference, _reference_shares(reference)),
+        "prior_window": _named(reference, shares_C),
+        "prior_check": None,
+    }
+
+
+def _reference_shares(reference: Reference) -> Floats:
+    return np.bincount(reference.labels_M, minlength=len(reference.class_names)) / len(reference)
+
+
+def _priors(
+    reference: Reference, window: Window, blocks_P: NDArray[np.int64] | None, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Class shares of the reference and of the window, with what chance leaves open."""
+    found = estimate_mix(
+        window.probabilities_NC,
+        reference.prior_C,
+        reference_probabilities_MC=reference.probabilities_MC,
+        reference_labels_M=reference.labels_M,
+        blocks_N=None if blocks_P is None else blocks_P[: len(window)],
+        rng=rng,
+    )
+    low_C, high_C = found.interval()
+    return {
+        "prior_reference": _named(reference, _reference_shares(reference)),
+        "prior_window": _named(reference, found.shares_C),
+        "prior_low": _named(reference, low_C),
+        "prior_high": _named(reference, high_C),
+        "prior_check": None if found.check_C is None else _named(reference, found.check_C),
+        "prior_agrees": None if found.agrees is None else bool(found.agrees),
+        "prior_refusal": found.refusal,
     }
 
 

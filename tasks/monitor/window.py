@@ -16,6 +16,16 @@ from numpy.typing import NDArray
 from tasks.data.rows import row_id
 
 URL = re.compile(r"https?://|www\.", re.IGNORECASE)
+WORD = re.compile(r"[^\W\d_]+")
+FUNCTION_WORDS = frozenset(
+    [
+        "the", "of", "and", "to", "a", "in", "is", "it", "you", "that", "he", "was", "for", "on", "are", "with", "as",
+        "i", "his", "they", "be", "at", "one", "have", "this", "from", "or", "had", "by", "not", "but", "what", "all",
+        "were", "we", "when", "your", "can", "said", "there", "an", "which", "she", "do", "how", "their", "if", "will",
+        "my", "me", "our", "us", "has", "its", "am", "so", "been", "who", "would",
+    ]
+)  # fmt: skip
+"""The commonest words of English: about half of any English text, and hardly any of another language."""
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 
 
@@ -32,6 +42,12 @@ class Window:
     descriptors: Mapping[str, NDArray[np.floating]]
     timestamps_s_N: NDArray[np.float64] | None = None
     """When each row came; rows of one hour are then exchanged together."""
+    items: Sequence[tuple[str, int]] = ()
+    """Request id and item of each row, as the log has them."""
+    num_unreadable: int = 0
+    """Requests beside these whose texts were hashed or dropped, so that nothing can be said of them."""
+    num_damaged: int = 0
+    """Logged answers beside these that are none, or that a wrong clock stamped later than now."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -60,8 +76,16 @@ def distinct_rows(texts: Sequence[Any], *, limit: int) -> list[int]:
     return sorted(newest.values())
 
 
+def _share(found: Sequence[bool]) -> float:
+    return sum(found) / max(len(found), 1)
+
+
 def describe(texts: Sequence[Any], tokenizer_file: Path) -> dict[str, NDArray[np.float32]]:
-    """Length, shares of unknown and of split words, and URLs: one value a text by descriptor name.
+    """Length, shares of unknown and of split words, URLs and language: one value a text by descriptor name.
+
+    Language is measured and not named: the share of letters beyond ASCII, which tells scripts and most alphabets apart,
+    and the share of words that are among the commonest of English, which tells English from what else is written with
+    ASCII letters. Both need no model, no download and no threshold, and a look only asks whether they moved.
 
     `tokenizer_file` is a `tokenizer.json`; take the frozen encoder's, so that the meaning does not change.
     """
@@ -80,6 +104,12 @@ def describe(texts: Sequence[Any], tokenizer_file: Path) -> dict[str, NDArray[np
         "length": np.log1p([len(text) for text in joined]),
         "unknown_tokens": num_unknown / num_tokens,
         "tokens_per_word": num_tokens / num_words,
+        "non_ascii_letters": np.array(
+            [_share([not letter.isascii() for letter in text if letter.isalpha()]) for text in joined]
+        ),
+        "function_words": np.array(
+            [_share([word in FUNCTION_WORDS for word in WORD.findall(text.lower())]) for text in joined]
+        ),
         "url": np.array([URL.search(text) is not None for text in joined]),
     }
     return {name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}

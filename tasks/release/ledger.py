@@ -1,17 +1,19 @@
-"""The promotion ledger: append-only history, and the champion pointer that serving follows.
+"""The promotion ledger: append-only history, and the champion pointer and arms that serving follows.
 
 The pointer moves by compare-and-swap in the database, since an MLflow alias is a plain overwrite without history; the
-alias then follows the pointer.
+alias then follows the pointer. Challenger and shadow stand beside one champion: when it moves, they end.
 """
 
+import secrets
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from bento.database import champions, engine, metadata
+from bento.database import arms, champions, engine, metadata
 
 ledger = sa.Table(
     "ledger",
@@ -19,7 +21,9 @@ ledger = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", sa.String(128), nullable=False, index=True),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("action", sa.String(32), nullable=False),  # promote, rollback, bless, reject, refuse
+    sa.Column(
+        "action", sa.String(32), nullable=False
+    ),  # promote, rollback, challenge, shadow, withdraw, bless, reject, refuse; or how an experiment ended
     sa.Column("who", sa.String(128), nullable=False),
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("version", sa.String(32)),
@@ -44,6 +48,19 @@ class Champion:
     """Bento tag."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A version that stands beside the champion."""
+
+    version: Champion
+    share: float
+    """Of the requests, 0 to 1."""
+    salt: str
+    """Of the draw: it stays while one version's share changes, and is new for each other."""
+    since: float
+    """Seconds since the epoch."""
+
+
 def read_champion(name: str) -> Champion | None:
     """The champion that serving follows, if there is one."""
     with engine().connect() as connection:
@@ -64,19 +81,76 @@ def swap_champion(new: Champion, *, expected: Champion | None, action: str, who:
                     connection.execute(champions.insert().values(**values))
             except sa.exc.IntegrityError:
                 return False
-        else:
-            still = (champions.c.name == new.name) & (champions.c.version == expected.version)
-            still &= champions.c.model_sha256 == expected.model_sha256
-            if connection.execute(champions.update().where(still).values(**values)).rowcount != 1:
-                return False
+        elif connection.execute(champions.update().where(_still(expected)).values(**values)).rowcount != 1:
+            return False
         _append(connection, new, action=action, who=who, why=why, evidence=evidence, previous=expected)
+        _end(connection, new.name, who=who, why=f"{action} of version {new.version} moved the champion")
     return True
 
 
-def record(entry: Champion, *, action: str, who: str, why: str, evidence: Any) -> None:
-    """Append an entry that moves no pointer: a blessing, a rejection, a refusal."""
+def _still(champion: Champion) -> sa.ColumnElement[bool]:
+    """Of the pointer table: the row of this champion, if it is still the one."""
+    same = (champions.c.name == champion.name) & (champions.c.version == champion.version)
+    return same & (champions.c.model_sha256 == champion.model_sha256)
+
+
+def read_arms(name: str) -> dict[str, Arm]:
+    """What stands beside the champion: `challenger` and `shadow`, as far as there are."""
+    with engine().connect() as connection:
+        return _arms(connection, name)
+
+
+def _arms(connection: sa.Connection, name: str) -> dict[str, Arm]:
+    rows = connection.execute(sa.select(arms).where(arms.c.name == name)).mappings()
+    return {row["arm"]: _arm(row) for row in rows}
+
+
+def set_arm(
+    new: Champion, *, arm: str, share: float, expected: Champion, action: str, who: str, why: str
+) -> Arm | None:
+    """Put `new` beside the champion `expected`, or change its share; entry and arm move in one transaction.
+
+    Returns None, with nothing changed, when the champion is another one by now or the arm holds another version.
+    """
     with engine().begin() as connection:
-        _append(connection, entry, action=action, who=who, why=why, evidence=evidence, previous=None)
+        held = champions.update().where(_still(expected)).values(version=expected.version)
+        if connection.execute(held).rowcount != 1:  # else locked: the champion cannot move until this is done
+            return None
+        known = _arms(connection, new.name).get(arm)
+        if known is not None and known.version != new:
+            return None
+        salt, since = (known.salt, known.since) if known else (secrets.token_hex(8), time.time())
+        where = (arms.c.name == new.name) & (arms.c.arm == arm)
+        connection.execute(arms.delete().where(where))
+        values = asdict(new) | {"model_path": str(new.model_path)}
+        connection.execute(arms.insert().values(**values, arm=arm, share=share, salt=salt, since=since))
+        evidence = {"share": share, "salt": salt}
+        _append(connection, new, action=action, who=who, why=why, evidence=evidence, previous=None)
+    return Arm(version=new, share=share, salt=salt, since=since)
+
+
+def end_arms(name: str, arm: str | None, *, who: str, why: str) -> dict[str, Arm]:
+    """Take one arm, or both, from beside the champion, with an entry each; returns what was taken."""
+    with engine().begin() as connection:
+        return _end(connection, name, arm, who=who, why=why)
+
+
+def _end(connection: sa.Connection, name: str, arm: str | None = None, *, who: str, why: str) -> dict[str, Arm]:
+    where = (arms.c.name == name) if arm is None else (arms.c.name == name) & (arms.c.arm == arm)
+    rows = connection.execute(arms.delete().where(where).returning(*arms.c)).mappings().all()
+    for row in rows:
+        evidence = {key: row[key] for key in ("arm", "share", "salt", "since")}
+        _append(connection, _champion(row), action="withdraw", who=who, why=why, evidence=evidence, previous=None)
+    return {row["arm"]: _arm(row) for row in rows}
+
+
+def record(
+    entry: Champion, *, action: str, who: str, why: str, evidence: Any, connection: sa.Connection | None = None
+) -> None:
+    """Append an entry that moves no pointer, such as a blessing or a refusal; within the transaction of `connection`,
+    where one is given."""
+    with engine().begin() if connection is None else nullcontext(connection) as used:
+        _append(used, entry, action=action, who=who, why=why, evidence=evidence, previous=None)
 
 
 def history(name: str | None = None) -> list[dict[str, Any]]:
@@ -100,6 +174,19 @@ def previous_champion(name: str) -> Champion | None:
         elif row["action"] == "rollback" and trail:
             trail.pop()
     return _champion(trail[-2]) if len(trail) >= 2 else None
+
+
+def rolled_back(version: Champion) -> dict[str, Any] | None:
+    """The entry of the rollback that took this very model out of service, unless it was promoted again since."""
+    trail: list[dict[str, Any]] = []
+    undone: dict[str, dict[str, Any]] = {}
+    for row in reversed(history(version.name)):
+        if row["action"] == "promote":
+            trail.append(row)
+            undone.pop(row["model_sha256"], None)
+        elif row["action"] == "rollback" and trail:
+            undone[trail.pop()["model_sha256"]] = row
+    return undone.get(version.model_sha256)
 
 
 def blessed(version: Champion) -> bool:
@@ -129,3 +216,7 @@ def _append(connection: sa.Connection, new: Champion, *, action: str, who: str, 
 def _champion(row: Any) -> Champion:
     names = ("name", "version", "model_sha256", "bento")
     return Champion(**{name: row[name] for name in names}, model_path=Path(row["model_path"]))
+
+
+def _arm(row: Any) -> Arm:
+    return Arm(version=_champion(row), share=row["share"], salt=row["salt"], since=row["since"])

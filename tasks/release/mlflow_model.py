@@ -18,9 +18,9 @@ class RetortModel(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the logged model folder, its digests checked."""
-        from bento.predictor import Predictor
+        from bento.predictor import shared_predictor
 
-        self.predictor = Predictor(Path(context.artifacts["model"]))
+        self.predictor = shared_predictor(Path(context.artifacts["model"]))
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """`model_input`: a frame whose first column holds the texts, with `text_pair` beside `text` for pairs.

@@ -19,8 +19,9 @@ from bento.manifest import folder_sha256
 log = logging.getLogger("retort.package")
 
 RUNTIME_PACKAGES = (
-    "bentoml", "httptools", "numpy", "onnxruntime", "orjson", "prometheus-client", "psutil", "pydantic", "sqlalchemy",
-    "starlette", "tokenizers", "uvloop",
+    "bentoml", "httptools", "httpx", "numpy", "onnxruntime", "opentelemetry-sdk", "orjson", "prometheus-client",
+    "psutil", "psycopg", "psycopg-binary", "pydantic", "redis", "sqlalchemy", "starlette", "tokenizers",
+    "uvicorn", "uvloop",
 )  # fmt: skip
 
 

@@ -20,18 +20,20 @@ from bento import settings
 from bento.errors import ReleaseError
 from bento.manifest import Manifest
 from bento.task_types import Task
+from tasks.data import FRESH, has_fresh, read_report
 from tasks.metrics import CORRELATIONS
 from tasks.release.package import RUNTIME_PACKAGES, pinned_requirements
 from tasks.search import Found
 from tasks.store import Step
-from tasks.types import BehaviourResult, GateReport, Scores
+from tasks.types import SPLITS, BehaviourResult, GateReport, Scores
 
 log = logging.getLogger("retort.tracking")
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the experiment's page on its training runs, not on traces of language models."""
 MODEL_DESCRIPTION = (
-    "Text model built, gated and registered by Retort. `champion` serves; `challenger` passed its gate last."
+    "Text model built, gated and registered by Retort. `champion` serves; `challenger` passed its gate last, or "
+    "answers a share of the requests; `shadow` is asked again about some of them."
 )
 PAIR_COLUMNS = ("text", "text_pair")
 ENTITY = {"type": "object", "properties": {
@@ -57,20 +59,27 @@ class Version:
 
 
 @contextlib.contextmanager
-def build_run(name: str, *, tags: Mapping[str, str], started_at: float) -> Iterator[str]:
-    """The parent run of one build in the experiment `name`; yields its id. A raised error marks it failed.
+def build_run(name: str, *, tags: Mapping[str, str], started_at: float, what: str = "build") -> Iterator[str]:
+    """The parent run of one build, or of `what`, in the experiment `name`; yields its id. A raised error marks it
+    failed.
 
     `started_at` is in seconds since the epoch: a run is logged when its build is done, but shows the build's time.
     """
-    _connect()
-    experiment = mlflow.get_experiment_by_name(name)
-    location = None if _remote() else (settings.home() / "mlartifacts" / name).as_uri()
-    experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(name, location, tags=KIND)
-    with mlflow.start_run(run_id=_create_run(experiment_id, f"build {name}", started_at, tags)) as run:
+    connect()
+    with mlflow.start_run(run_id=create_run(experiment_id_of(name), f"{what} {name}", started_at, tags)) as run:
         yield run.info.run_id
 
 
-def _create_run(experiment_id: str, title: str, started_at: float, tags: Mapping[str, str]) -> str:
+def experiment_id_of(name: str) -> str:
+    """The experiment of this name, made where there is none."""
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment:
+        return str(experiment.experiment_id)
+    location = None if _remote() else (settings.home() / "mlartifacts" / name).as_uri()
+    return str(mlflow.create_experiment(name, location, tags=KIND))
+
+
+def create_run(experiment_id: str, title: str, started_at: float, tags: Mapping[str, str]) -> str:
     """Id of a new run that began earlier, which `mlflow.start_run` cannot make."""
     from mlflow.tracking.context.registry import resolve_tags
 
@@ -82,7 +91,7 @@ def _create_run(experiment_id: str, title: str, started_at: float, tags: Mapping
 
 def find_run(name: str, *, tags: Mapping[str, str]) -> str | None:
     """Id of the finished run in the experiment `name` that has all these tags."""
-    _connect()
+    connect()
     experiment = mlflow.get_experiment_by_name(name)
     if experiment is None:
         return None
@@ -92,7 +101,8 @@ def find_run(name: str, *, tags: Mapping[str, str]) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def _connect() -> None:
+def connect() -> None:
+    """Have MLflow talk to the server, or the file, of the settings."""
     settings.home().mkdir(parents=True, exist_ok=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     mlflow.set_tracking_uri(settings.tracking_uri())
@@ -113,7 +123,7 @@ def log_data(folder: Path, sha256: str) -> None:
     """The splits as MLflow dataset inputs, and our own digest, since MLflow's reads the first 10,000 rows only."""
     import pandas as pd
 
-    for split in ("train", "validation", "test"):
+    for split in (*SPLITS, *([FRESH] if has_fresh(folder) else [])):
         frame = pd.read_parquet(folder / f"{split}.parquet")[["id", "text", "label"]]
         with _quiet():
             dataset = mlflow.data.from_pandas(
@@ -123,6 +133,8 @@ def log_data(folder: Path, sha256: str) -> None:
         mlflow.log_metric(f"num_rows/{split}", len(frame))
     mlflow.set_tag("retort.data_sha256", sha256)
     mlflow.log_artifact(str(folder / "report.json"), "data")
+    counts = read_report(folder).get("retrain", {})
+    mlflow.log_metrics({f"retrain/{key}": counts[key] for key in counts if key.startswith("num_")})
 
 
 def log_stage(step: Step) -> None:
@@ -130,7 +142,7 @@ def log_stage(step: Step) -> None:
     parent = mlflow.active_run()
     tags = {"retort.sha256": step.artifact.sha256, "retort.cached": str(step.cached).lower(), "retort.stage": step.name}
     tags |= {MLFLOW_PARENT_RUN_ID: parent.info.run_id}
-    run_id = _create_run(parent.info.experiment_id, step.name, step.started_at, tags)
+    run_id = create_run(parent.info.experiment_id, step.name, step.started_at, tags)
     with mlflow.start_run(run_id=run_id, nested=True):
         mlflow.log_params({"kind": step.artifact.kind, "parents": ",".join(p[:16] for p in step.artifact.parents)})
         mlflow.log_metric("stage_seconds", step.seconds)
@@ -231,6 +243,20 @@ def log_search(found: Found) -> None:
     mlflow.log_text(found.words, "search.txt")
 
 
+def log_correction(rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    """Old and new mix of the active run: a table, a metric a class, and the description (Markdown) on its page."""
+    log_tables({"prior": rows})
+    for row in rows:
+        name = _metric_name(row["label"])
+        mlflow.log_metrics({f"prior_{which}/{name}": float(row[which]) for which in ("old", "new", "window")})
+    mlflow.set_tag(MLFLOW_RUN_NOTE, description)
+
+
+def tag_outcome(run_id: str, outcome: str) -> None:
+    """How a run that was logged before ended."""
+    MlflowClient().set_tag(run_id, "retort.outcome", outcome)
+
+
 def log_outcome(run_id: str, outcome: str, description: str, files: Sequence[Path]) -> None:
     """How a build that was logged before ended: a tag, the description (Markdown) on its page, and `files`: report,
     model card, and the CSV files that the report links to."""
@@ -243,7 +269,7 @@ def log_outcome(run_id: str, outcome: str, description: str, files: Sequence[Pat
 
 def describe_version(name: str, version: str, *, run_id: str, description: str, tags: Mapping[str, str]) -> None:
     """The story on the registered version's page: description (Markdown), links to its report, card and run, tags."""
-    _connect()
+    connect()
     client = MlflowClient()
     client.update_model_version(name, version, description=f"{description}\n\n{_links(client, run_id)}")
     files = {f"retort.{key}": f"runs:/{run_id}/{REPORT_FOLDER}/{file}" for key, file in LINKED.values()}
@@ -271,7 +297,7 @@ def register(name: str, model: Path, *, sha256: str, run_id: str, tags: Mapping[
     """
     import pandas as pd
 
-    _connect()
+    connect()
     manifest = Manifest.read(model)
     signature = mlflow.models.ModelSignature.from_dict(_signature(manifest.pairs, manifest.target.task))
     example = pd.DataFrame(examples, columns=PAIR_COLUMNS) if manifest.pairs else list(examples)
@@ -328,7 +354,7 @@ def _quiet() -> Iterator[None]:
 
 def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
     """Add tags to a registered version."""
-    _connect()
+    connect()
     client = MlflowClient()
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
@@ -336,12 +362,12 @@ def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
 
 def find_version(name: str, *, tags: Mapping[str, str]) -> Version | None:
     """The newest registered version that has all these tags, so that a killed release goes on where it was."""
-    _connect()
+    connect()
     client = MlflowClient()
     try:
         versions = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
     except MlflowException as error:
-        raise ReleaseError(f"MLflow at {_shown_uri()} could not be read: {error.message}") from error
+        raise ReleaseError(f"MLflow at {shown_uri()} could not be read: {error.message}") from error
     for found in versions:
         if all(found.tags.get(key) == value for key, value in tags.items()):
             sha256 = found.tags.get("retort.model_sha256", "")
@@ -351,7 +377,7 @@ def find_version(name: str, *, tags: Mapping[str, str]) -> Version | None:
 
 def list_versions(name: str) -> list[dict[str, Any]]:
     """All registered versions, newest first: version, aliases, tags."""
-    _connect()
+    connect()
     client = MlflowClient()
     found = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
     aliases = client.get_registered_model(name).aliases if found else {}
@@ -368,11 +394,29 @@ def list_versions(name: str) -> list[dict[str, Any]]:
 
 def point_alias(name: str, version: str) -> None:
     """Let the alias `champion` follow the ledger, and take `challenger` from that version."""
-    _connect()
+    connect()
     client = MlflowClient()
     client.set_registered_model_alias(name, "champion", version)
     if str(client.get_registered_model(name).aliases.get("challenger")) == version:
         client.delete_registered_model_alias(name, "challenger")
+
+
+def set_alias(name: str, alias: str, version: str) -> None:
+    """Point `challenger` or `shadow` at a version."""
+    connect()
+    MlflowClient().set_registered_model_alias(name, alias, version)
+
+
+def drop_aliases(name: str, versions: Mapping[str, str]) -> None:
+    """Take each alias (alias -> version) from its version; one that points elsewhere by now stays."""
+    if not versions:
+        return
+    connect()
+    client = MlflowClient()
+    aliases = client.get_registered_model(name).aliases
+    for alias, version in versions.items():
+        if str(aliases.get(alias)) == version:
+            client.delete_registered_model_alias(name, alias)
 
 
 def repair_alias(name: str, version: str) -> None:
@@ -383,7 +427,7 @@ def repair_alias(name: str, version: str) -> None:
             point_alias(name, version)
 
 
-def _shown_uri() -> str:
+def shown_uri() -> str:
     """The tracking URI without credentials."""
     return settings.tracking_uri().rsplit("@", 1)[-1]
 

@@ -1,7 +1,11 @@
 """The report's section on behavioural tests."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
+
+from markupsafe import Markup
 
 from tasks.report.theme import MISSING, percent
 
@@ -10,7 +14,13 @@ KINDS = {
     "directional": "a probability must not move the other way",
     "minimum_functionality": "the answer must be right",
 }
+KINDS_OF_SCORE = KINDS | {
+    "invariance": "the score must stay, within the tolerance",
+    "directional": "the score must not move the other way",
+}
 MOST_CHARACTERS = 240
+CONTEXT = 90
+"""Characters that are shown on either side of a change."""
 
 
 def behaviour_view(summary: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -18,11 +28,12 @@ def behaviour_view(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     tests = summary.get("behaviour")
     if not tests:
         return None
+    kinds = KINDS_OF_SCORE if summary.get("task") == "score" else KINDS
     return {
         "tests": [
             {
                 "test": test["test"],
-                "kind": KINDS[test["kind"]],
+                "kind": kinds[test["kind"]],
                 "num_cases": f"{test['num_cases']:,}",
                 "candidate": _share(test["candidate_failures"], test["num_cases"]),
                 "teacher": _share(test["teacher_failures"], test["num_cases"]),
@@ -34,14 +45,37 @@ def behaviour_view(summary: Mapping[str, Any]) -> dict[str, Any] | None:
             {
                 "test": row["test"],
                 "expected": row["expected"],
-                "text": cut(row["text"]),
-                "altered": cut(row["altered"]),
+                **_pair(row["text"], row["altered"]),
                 "candidate": _answers(row, "candidate"),
                 "teacher": _answers(row, "teacher"),
             }
             for row in summary.get("behaviour_failures") or ()
         ],
     }
+
+
+def _pair(text: str, altered: str) -> dict[str, str]:
+    """Both versions, the words that differ marked, with so much around them as shows where they stand."""
+    if not altered:
+        return {"text": cut(text), "altered": ""}
+    words = [re.findall(r"\s+|\S+", each) for each in (text, altered)]
+    first = _num_alike(*words)
+    last = _num_alike(*(each[first:][::-1] for each in words))
+    before, after = _marked(words[0], first, last), _marked(words[1], first, last)
+    return {"text": before, "altered": after}
+
+
+def _num_alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """With how many of the same words both begin."""
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
+
+
+def _marked(words: Sequence[str], first: int, last: int) -> Markup:
+    end = len(words) - last
+    before, changed, after = ("".join(part) for part in (words[:first], words[first:end], words[end:]))
+    before = before if len(before) <= CONTEXT else "…" + before[1 - CONTEXT :]
+    after = after if len(after) <= CONTEXT else after[: CONTEXT - 1] + "…"
+    return Markup("{}<mark>{}</mark>{}").format(before, cut(changed), after)
 
 
 def cut(text: str) -> str:

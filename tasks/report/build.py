@@ -135,6 +135,8 @@ def _reasons(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"boot check: {summary['boot']}")
     if summary.get("approval"):
         lines.append(f"approval: {summary['approval']}")
+    if summary.get("rolled_back"):
+        lines.append(str(summary["rolled_back"]))
     if summary.get("unchanged"):
         lines.append("This very model is the champion already.")
     return lines

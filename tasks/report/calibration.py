@@ -29,18 +29,20 @@ LOSSES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 def calibration_view(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     """Figures, reliability and coverage-risk curves and the chosen threshold; None where nothing was analysed."""
     analysis = summary.get("analysis") or {}
-    found = analysis.get("calibration")
-    if not found:
+    found, reliability = analysis.get("calibration"), summary.get("reliability")
+    if not found and not reliability:
         return None
     rule = analysis.get("abstention")
     curve = (analysis.get("tables") or {}).get("coverage") or []
-    reliability = summary.get("reliability")
     return {
-        "temperature": significant(found["temperature"]),
+        "temperature": significant(found["temperature"]) if found else None,
         "rows": [
             {"label": label, "before": show(found[f"{key}_before"]), "after": show(found[key])}
             for key, label, show in LOSSES
-        ],
+        ]
+        if found
+        else [],
+        "errors": [(name, percent(_error(curve), digits=2)) for name, curve in (reliability or {}).items()],
         "reliability": charts.inline(reliability_figure(reliability), "reliability") if reliability else None,
         "chart": charts.inline(coverage_figure(curve, rule), "coverage") if curve else None,
         "threshold": significant(rule["threshold"]) if rule else None,
@@ -66,6 +68,13 @@ def coverage_figure(curve: Sequence[Mapping[str, float]], rule: Mapping[str, Any
         axes.set_ylim(bottom=0)
         axes.grid(True)
     return figure
+
+
+def _error(curve: Mapping[str, Sequence[float]]) -> float | None:
+    """The calibration error that a reliability curve sums; None without an answer."""
+    bins = list(zip(curve["confidence"], curve["accuracy"], curve["num_answers"], strict=True))
+    total = sum(num for *_, num in bins)
+    return sum(num * abs(said - right) for said, right, num in bins) / total if total else None
 
 
 def _share(found: Mapping[str, Any] | None) -> dict[str, str]:

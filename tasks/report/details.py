@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.data.retrain import retrain_words
 from tasks.report.theme import change_of_share, is_number, percent, seconds
 
 NUM_WEAKEST = 12
@@ -104,6 +105,7 @@ def data_view(report: Mapping[str, Any]) -> dict[str, Any]:
         "num_labels": report.get("num_labels"),
         "splits": [_split_view(name, split) for name, split in (report.get("splits") or {}).items()],
         "findings": [_finding_view(finding) for finding in report.get("findings") or ()],
+        "retrain": retrain_words(report["retrain"]) if report.get("retrain") else "",
     }
 
 

@@ -117,7 +117,7 @@ def _name_losers(axes: Any, teacher_C: Any, candidate_C: Any, labels: Sequence[s
 
 
 def reliability_figure(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Accuracy against confidence of teacher and candidate, and below it how many rows have that confidence.
+    """Accuracy against confidence of teacher and candidate, and below it how many answers have that confidence.
 
     `curves` are those of `tasks.stats.calibration.reliability_curve` by model.
     """
@@ -128,8 +128,8 @@ def reliability_figure(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         for name in (name for name in MODELS if name in curves):
             found = curves[name]
             axes.plot(found["confidence"], found["accuracy"], "o-", color=LIGHT[name], markersize=4, label=name)
-        rows = curves.get("candidate", {"confidence": [], "num_rows": []})
-        below.bar(rows["confidence"], rows["num_rows"], width=0.025, color=LIGHT["candidate"])
+        rows = curves.get("candidate", {"confidence": [], "num_answers": []})
+        below.bar(rows["confidence"], rows["num_answers"], width=0.025, color=LIGHT["candidate"])
         axes.legend(loc="upper left", frameon=False)
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
@@ -138,6 +138,6 @@ def reliability_figure(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         axes.set_ylabel("right answers")
-        below.set_ylabel("rows")
+        below.set_ylabel("answers")
         below.set_xlabel("mean confidence of the bin")
     return figure

@@ -1,144 +1,167 @@
-"""The report of one monitoring look: state, evidence and decision in one HTML file."""
+"""The page of one monitoring look: verdict and decision first, then what they rest on."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.report.charts import inline
+from tasks.report.experiment import EXPERIMENT_STATES, experiment_facts
+from tasks.report.look_changes import change_views
+from tasks.report.look_findings import findings
+from tasks.report.look_harm import harm_views
+from tasks.report.look_service import service_view
 from tasks.report.page import write_page
-from tasks.report.theme import MISSING, STATES, change_of_share, is_number, percent, readable_time, significant
+from tasks.report.theme import MISSING, STATES, is_number, percent, readable_time, sentence, significant
+from tasks.report.timeline import timeline_figure
 
 REPORT_FILE = "report.html"
-MOST_LABELS = 20
-SHOWN = {
-    "name",
-    "state",
-    "action",
-    "reason",
-    "created_at",
-    "at",
-    "num_rows",
-    "num_reference",
-    "tests",
-    "false_alarm_budget",
-    "looks",
-    "label_mix",
-    "baseline_accuracy",
-    "audited_accuracy",
-    "prior_looks",
+MOST_LOOKS = 30
+SECTIONS = {
+    "timeline": "Timeline",
+    "tests": "Input",
+    "changes": "What changed",
+    "harm": "Does it hurt?",
+    "service": "Service",
+    "experiment": "Experiment",
+    "looks": "Looks",
+    "evidence": "Evidence",
 }
-"""Keys that have a place of their own on the page."""
+"""Section of the page -> its name in the contents."""
+TESTS = {
+    "embedding": "meaning (embeddings)",
+    "probabilities": "the model's probabilities",
+    "predicted_labels": "predicted classes",
+    "descriptors": "properties of the text",
+}
 
 
-def write_monitor_report(evidence: Mapping[str, Any], out: Path) -> Path:
-    """Write `out/report.html` from the evidence of one look and return its path.
+def write_monitor_report(page: Mapping[str, Any], out: Path) -> Path:
+    """Write `out/report.html` of one look and return its path.
 
-    Keys, all optional: `name`, `state` (no_drift, mix_only, suspect, harm), `action`, `reason`, `created_at` or `at`,
-    `num_rows`, `num_reference`, `tests` (each `name`, `p_value`, `alpha`, `statistic`), `false_alarm_budget`, `looks`,
-    `label_mix` (label -> [reference share, window share]), `baseline_accuracy`, `audited_accuracy` (`value`, `low`,
-    `high`, `n`), `prior_looks` (each `at`, `state`, `action`, `reason`). Everything else is shown as it is.
+    `page` has `name`, `state` (no_drift, mix_only, suspect, harm) and, all optional: `champion` (version), `action`,
+    `reason`, `created_at`, `evidence` (`drift`, `harm`, `balance`, `performance`, as a look stores them), `budget`
+    (`false_alarm_budget`, `looks`, `num_looks`, `spent`), `min_labels`, `changes` (of `tasks.monitor.changes`),
+    `experiment` (of `flows.experiment.read_now`), and `looks` and `marks` as `timeline_figure` takes them.
     """
-    return write_page("monitor.html", _view(evidence), out / REPORT_FILE)
+    return write_page("monitor.html", _view(page), out / REPORT_FILE)
 
 
-def _view(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    state = str(evidence.get("state", "unknown"))
-    tone, word, text = STATES.get(state, ("unsure", state, ""))
-    labels = _label_views(evidence.get("label_mix") or {})
-    rest = {key: value for key, value in evidence.items() if key not in SHOWN}
+def _view(page: Mapping[str, Any]) -> dict[str, Any]:
+    tone, word, text = STATES[page["state"]]
+    evidence = page.get("evidence") or {}
+    drift, harm, budget = evidence.get("drift") or {}, evidence.get("harm") or {}, page.get("budget") or {}
+    looks = page.get("looks") or []
+    sections = {
+        "timeline": inline(timeline_figure(looks, page.get("marks") or ()), "t") if looks else "",
+        "tests": [_test_view(name, test, drift["alpha"]) for name, test in (drift.get("tests") or {}).items()],
+        "changes": change_views(page.get("changes"), drift),
+        "harm": harm_views(harm, evidence.get("balance")) if harm else None,
+        "service": service_view(evidence.get("performance")),
+        "experiment": _experiment(page.get("experiment")),
+        "looks": [_look_view(look) for look in looks[: -MOST_LOOKS - 1 : -1]],
+        "evidence": json.dumps(evidence, indent=1, default=str) if evidence else "",
+    }
     return {
-        "name": evidence.get("name", "model"),
-        "created_at": _time(evidence.get("created_at") or evidence.get("at")),
+        "name": page["name"],
+        "champion": page.get("champion"),
+        "created_at": readable_time(page.get("created_at")),
         "verdict": {"tone": tone, "word": word, "text": text},
-        "action": evidence.get("action"),
-        "reason": evidence.get("reason") or "",
-        "facts": _facts(evidence),
-        "tests": [_test_view(test) for test in evidence.get("tests") or ()],
-        "budget": _budget(evidence),
-        "labels": labels[:MOST_LABELS],
-        "num_more_labels": max(0, len(labels) - MOST_LABELS),
-        "accuracy": _accuracy_views(evidence),
-        "looks": [_look_view(look) for look in evidence.get("prior_looks") or ()],
-        "rest": json.dumps(rest, indent=1, default=str) if rest else "",
+        "action": str(page.get("action") or "none").replace("_", " "),
+        "reason": sentence(str(page.get("reason") or "")),
+        "contents": [(key, title) for key, title in SECTIONS.items() if sections[key]],
+        "tiles": _tiles(drift, harm, budget),
+        "findings": findings(page),
+        "budget": budget_words(budget),
+        "level": _level(drift),
+        **sections,
     }
 
 
-def _time(value: Any) -> str:
-    """A time from seconds since the epoch or ISO 8601."""
-    return readable_time(datetime.fromtimestamp(value, UTC).isoformat() if is_number(value) else value)
+def _tiles(drift: Mapping[str, Any], harm: Mapping[str, Any], budget: Mapping[str, Any]) -> list[dict[str, str]]:
+    tiles = []
+    if harm:
+        accuracy = harm["estimate"] or harm["accuracy"]
+        spread = f", {percent(accuracy['low'])} to {percent(accuracy['high'])}" if accuracy else ""
+        tiles += [
+            {"value": percent(accuracy and accuracy["value"]), "label": f"audited accuracy{spread}"},
+            {"value": percent(harm["baseline_accuracy"]), "label": "accuracy at the gate"},
+            {"value": f"{harm['num_labels']:,}", "label": "audited labels that count"},
+        ]
+    if drift:
+        tiles.append({"value": f"{drift['num_rows']:,}", "label": f"texts against {drift['num_reference']:,}"})
+    if budget:
+        tiles.append({"value": f"{budget['num_looks']:,} of {budget['looks']:,}", "label": "looks of the budget used"})
+    return tiles
 
 
-def _facts(evidence: Mapping[str, Any]) -> list[dict[str, str]]:
-    named = (("num_rows", "requests in the window"), ("num_reference", "reference rows"))
-    return [{"value": f"{evidence[key]:,}", "label": label} for key, label in named if is_number(evidence.get(key))]
-
-
-def _test_view(test: Mapping[str, Any]) -> dict[str, str]:
-    p_value, alpha = test.get("p_value"), test.get("alpha")
-    known = is_number(p_value) and is_number(alpha)
-    changed = known and float(p_value or 0) <= float(alpha or 0)
+def _test_view(name: str, test: Mapping[str, Any], alpha: float) -> dict[str, str]:
+    changed = test["p_holm"] <= alpha
     return {
-        "name": str(test.get("name")),
-        "tone": "bad" if changed else "good" if known else "unsure",
-        "answer": "✗ changed" if changed else "✓ no change seen" if known else "? not tested",
+        "name": TESTS.get(name, name.replace("_", " ")),
+        "tone": "bad" if changed else "good",
+        "answer": "✗ changed" if changed else "✓ no change seen",
         "statistic": significant(test.get("statistic")),
-        "p_value": _p(p_value),
-        "alpha": _p(alpha),
+        "p_value": p_value(test["p_holm"]),
+        "alpha": p_value(alpha),
     }
 
 
-def _p(value: Any) -> str:
+def p_value(value: Any) -> str:
+    """A p-value in two digits, a small one by its power of ten."""
     if not is_number(value):
         return MISSING
     return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
-def _budget(evidence: Mapping[str, Any]) -> str:
-    budget, looks = evidence.get("false_alarm_budget"), evidence.get("looks")
-    if not (is_number(budget) and is_number(looks)):
+def _level(drift: Mapping[str, Any]) -> str:
+    """Where the level of the tests comes from."""
+    if not drift.get("tests"):
         return ""
-    return f"Over {looks:,} looks at unchanged traffic, an alarm has a probability of {budget:g} at most."
+    held = f"p is corrected for the {len(drift['tests'])} tests (Holm); level of this look: {drift['alpha_source']}"
+    dependence = "texts that resemble their neighbours in time count as fewer"
+    return f"{held}; {drift['num_permutations']:,} permutations; {dependence}."
 
 
-def _label_views(label_mix: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Labels by falling change of their share."""
-    largest = max((max(shares) for shares in label_mix.values()), default=0.0) or 1.0
-    ordered = sorted(label_mix.items(), key=lambda item: -abs(item[1][1] - item[1][0]))
-    return [
-        {
-            "label": label,
-            "reference": percent(reference),
-            "window": percent(window),
-            "change": change_of_share(reference, window),
-            "reference_width": round(100 * reference / largest, 1),
-            "window_width": round(100 * window / largest, 1),
-        }
-        for label, (reference, window) in ordered
-    ]
+def budget_words(budget: Mapping[str, Any]) -> str:
+    """What the looks at this champion may have cost in false alarms."""
+    if not budget:
+        return ""
+    number, looks, share = budget["num_looks"], budget["looks"], percent(budget["spent"], 2)
+    whole = percent(budget["false_alarm_budget"])
+    if number > looks:
+        return (
+            f"{number:,} looks at this champion are more than the {looks:,} that share the budget of {whole}: the "
+            f"chance that any was a false alarm is {share} at most by now. Raise monitor.looks for a longer life."
+        )
+    return (
+        f"Look {number:,} of the {looks:,} that share the budget: the chance that any so far was a false alarm is "
+        f"{share} at most, {whole} after all of them."
+    )
 
 
-def _accuracy_views(evidence: Mapping[str, Any]) -> list[dict[str, str]]:
-    rows = []
-    audited = evidence.get("audited_accuracy")
-    if isinstance(audited, Mapping) and is_number(audited.get("value")):
-        low, high, n = audited.get("low"), audited.get("high"), audited.get("n")
-        interval = f"{percent(low)} to {percent(high)}" if is_number(low) and is_number(high) else MISSING
-        num_labels = f"{n:,}" if is_number(n) else ""
-        rows.append({"name": "audited now", "value": percent(audited["value"]), "interval": interval, "n": num_labels})
-    if is_number(evidence.get("baseline_accuracy")):
-        baseline = percent(evidence["baseline_accuracy"])
-        rows.append({"name": "baseline, at the gate", "value": baseline, "interval": MISSING, "n": ""})
-    return rows
+def _experiment(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    tone, word, text = EXPERIMENT_STATES[found["state"]]
+    evidence = found["evidence"]
+    return {
+        "tone": tone,
+        "word": word,
+        "text": text,
+        "title": f"Version {found['challenger']} against {found['champion']}",
+        "reason": sentence(found["reason"]),
+        "facts": experiment_facts(evidence, found["config"], found["phase"]) if evidence else [],
+    }
 
 
 def _look_view(look: Mapping[str, Any]) -> dict[str, str]:
-    state = str(look.get("state", "unknown"))
-    tone, word, _ = STATES.get(state, ("unsure", state, ""))
+    tone, word, _ = STATES[look["state"]]
     return {
-        "at": _time(look.get("at")),
+        "at": readable_time(datetime.fromtimestamp(look["at"], UTC).isoformat()),
         "tone": tone,
         "word": word,
-        "action": str(look.get("action") or "none"),
-        "reason": str(look.get("reason") or ""),
+        "action": str(look["action"]).replace("_", " "),
+        "reason": sentence(look["reason"]),
     }

@@ -1,12 +1,12 @@
 """Template -> one self-contained file."""
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markupsafe import escape
 
 from tasks.report.theme import DARK, LIGHT, css_variables
 
@@ -34,4 +34,4 @@ def write_page(template: str, view: Mapping[str, Any], path: Path) -> Path:
 
 def markdown_cell(text: Any) -> str:
     """Anybody's text as it is, on one line of Markdown: no tags, no new cells."""
-    return str(escape(" ".join(str(text).split()))).replace("|", "\\|").replace("`", "\\`")
+    return escape(" ".join(str(text).split()), quote=False).replace("|", "\\|").replace("`", "\\`")

@@ -40,9 +40,18 @@ DARK = {
 
 OUTCOMES = {
     "promoted": ("good", "Promoted", "The candidate passed every gate and its boot check, and serves as the champion."),
-    "blocked": ("bad", "Blocked", "A gate, the boot check or an approver said no. The champion has not moved."),
+    "blocked": (
+        "bad",
+        "Blocked",
+        "A gate, the boot check, an approver or an earlier rollback said no. The champion has not moved.",
+    ),
     "inconclusive": ("unsure", "Inconclusive", "The evidence does not decide. The champion has not moved."),
     "awaiting_approval": ("unsure", "Awaiting approval", "Every gate passed. A person has yet to approve it."),
+    "experiment": (
+        "unsure",
+        "On trial",
+        "Every gate passed. It is tried on real traffic before it may be the champion.",
+    ),
     "passed": ("good", "Gate passed", "The candidate passed every gate. It has not been released."),
     "failed": ("bad", "Failed", "The run did not finish. The champion has not moved."),
 }
@@ -145,6 +154,12 @@ def readable_time(iso: Any) -> str:
     except ValueError:
         return str(iso)
     return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".strip()
+
+
+def sentence(text: Any) -> str:
+    """Words with a capital in front and a full stop behind."""
+    words = str(text)
+    return f"{words[:1].upper()}{words[1:]}{'.' if words and words[-1] not in '.!?' else ''}"
 
 
 def significant(value: Any) -> str:

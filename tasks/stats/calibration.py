@@ -1,6 +1,6 @@
 """Do the probabilities mean what they say?
 
-Shapes: N rows, C classes.
+Shapes: N rows, C classes; M answers, of which a row has one, or any number where labels or entities are found.
 """
 
 import numpy as np
@@ -25,54 +25,73 @@ def calibration_error(probabilities_NC: Floats, labels_N: Ints, *, num_bins: int
 
 
 def calibration_error_interval(
-    probabilities_NC: Floats,
-    labels_N: Ints,
+    confidence_M: Floats,
+    right_M: NDArray[np.bool_],
+    row_M: Ints,
     *,
+    num_rows: int,
     rng: np.random.Generator,
     confidence: float = 0.9,
     num_bins: int = NUM_BINS,
     num_resamples: int = 1_000,
 ) -> Interval:
-    """ECE with its percentile bootstrap interval.
+    """ECE of answers, of which a row, `row_M`, can have several or none, with its percentile bootstrap interval.
 
-    ECE overestimates on few rows, since noise within a bin counts as error, and each resample does so again: the upper
-    end errs on the safe side (in simulations it covers the true ECE in 96 to 100 % of cases at a nominal 95 %).
+    Rows are resampled whole, for the answers of one row are right or wrong together. ECE overestimates on few answers,
+    since noise within a bin counts as error, and each resample does so again: the upper end errs on the safe side (in
+    simulations it covers the true ECE in 96 to 100 % of cases at a nominal 95 %).
+    Raises: ValueError without an answer.
     """
-    bins_N, gaps_N = _gaps(probabilities_NC, labels_N, num_bins)
-    n = len(gaps_N)
-    rows_BN = (rng.integers(n, size=n) for _ in range(num_resamples))
-    resampled_B = [_error_of(bins_N[rows_N], gaps_N[rows_N], num_bins=num_bins) for rows_N in rows_BN]
+    if not len(confidence_M):
+        raise ValueError("expected at least one answer with a confidence, got none; the model finds nothing")
+    bins_M = _bins(confidence_M, num_bins)
+    gaps_M: Floats = right_M - np.asarray(confidence_M, dtype=np.float64)
+    resampled_B = []
+    for _ in range(num_resamples):
+        weight_M = np.bincount(rng.integers(num_rows, size=num_rows), minlength=num_rows)[row_M]
+        if weight_M.any():
+            resampled_B.append(_error_of(bins_M, gaps_M, num_bins=num_bins, weight_M=weight_M))
+    value = _error_of(bins_M, gaps_M, num_bins=num_bins)
     low, high = np.quantile(resampled_B, [(1 - confidence) / 2, (1 + confidence) / 2])
-    value = _error_of(bins_N, gaps_N, num_bins=num_bins)
-    return Interval(value=value, low=min(float(low), value), high=float(high))
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
 def _gaps(probabilities_NC: Floats, labels_N: Ints, num_bins: int) -> tuple[Ints, Floats]:
     """Each row's bin of confidence, and by how much its being right (0 or 1) exceeds its confidence."""
     confidence_N = probabilities_NC.max(axis=1).astype(np.float64)
     correct_N = probabilities_NC.argmax(axis=1) == labels_N
-    bins_N = np.clip(np.ceil(confidence_N * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
-    return bins_N, correct_N - confidence_N
+    return _bins(confidence_N, num_bins), correct_N - confidence_N
 
 
-def _error_of(bins_N: Ints, gaps_N: Floats, *, num_bins: int) -> float:
-    return float(np.abs(np.bincount(bins_N, weights=gaps_N, minlength=num_bins)).sum() / len(gaps_N))
+def _bins(confidence_M: Floats, num_bins: int) -> Ints:
+    bins_M: Ints = np.clip(np.ceil(confidence_M * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    return bins_M
 
 
-def reliability_curve(probabilities_NC: Floats, labels_N: Ints, *, num_bins: int = NUM_BINS) -> dict[str, list[float]]:
-    """`confidence`, `accuracy` and `num_rows` of each bin of `calibration_error` that has rows, for a drawing."""
-    bins_N, gaps_N = _gaps(probabilities_NC, labels_N, num_bins)
-    num_rows_K = np.bincount(bins_N, minlength=num_bins)
-    used_K = num_rows_K > 0
-    confidence_N = probabilities_NC.max(axis=1).astype(np.float64)
+def _error_of(bins_N: Ints, gaps_N: Floats, *, num_bins: int, weight_M: Ints | None = None) -> float:
+    total = len(gaps_N) if weight_M is None else weight_M.sum()
+    weighted_N = gaps_N if weight_M is None else gaps_N * weight_M
+    return float(np.abs(np.bincount(bins_N, weights=weighted_N, minlength=num_bins)).sum() / total)
+
+
+def reliability_curve(
+    confidence_M: Floats, right_M: NDArray[np.bool_], *, num_bins: int = NUM_BINS
+) -> dict[str, list[float]]:
+    """`confidence`, `accuracy` and `num_answers` of each bin of confidence that has answers, for a drawing.
+
+    Their mean distance, weighted by the answers, is the calibration error.
+    """
+    bins_M = _bins(confidence_M, num_bins)
+    num_K = np.bincount(bins_M, minlength=num_bins)
+    used_K = num_K > 0
     means = [
-        np.bincount(bins_N, weights=values_N, minlength=num_bins)[used_K] / num_rows_K[used_K]
-        for values_N in (confidence_N, confidence_N + gaps_N)
+        np.bincount(bins_M, weights=values_M, minlength=num_bins)[used_K] / num_K[used_K]
+        for values_M in (np.asarray(confidence_M, dtype=np.float64), right_M.astype(np.float64))
     ]
     return {
         "confidence": means[0].tolist(),
         "accuracy": means[1].tolist(),
-        "num_rows": num_rows_K[used_K].astype(float).tolist(),
+        "num_answers": num_K[used_K].astype(float).tolist(),
     }
 
 
@@ -81,6 +100,12 @@ def brier_losses(probabilities_NC: Floats, labels_N: Ints) -> Floats:
     errors_NC = probabilities_NC.astype(np.float64)
     errors_NC[np.arange(len(labels_N)), labels_N] -= 1
     losses_N: Floats = (errors_NC**2).sum(axis=1)
+    return losses_N
+
+
+def set_brier_losses(probabilities_NC: Floats, truth_NC: Floats) -> Floats:
+    """Squared distance of each row's label probabilities to its label set, in [0, C]."""
+    losses_N: Floats = ((probabilities_NC.astype(np.float64) - truth_NC) ** 2).sum(axis=1)
     return losses_N
 
 

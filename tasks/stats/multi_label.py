@@ -75,9 +75,12 @@ def f1_terms(chosen_NC: Any, truth_NC: Any) -> NDArray[np.float64]:
 
 
 def _overall(chosen_NC: Any, truth_NC: Any) -> NDArray[np.float64]:
-    """terms_N2 of all labels together."""
-    halves = np.split(f1_terms(chosen_NC, truth_NC), 2, axis=1)
-    return np.stack([half_NC.sum(axis=1) for half_NC in halves], axis=1)
+    return all_together(f1_terms(chosen_NC, truth_NC))
+
+
+def all_together(terms_NK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """terms_N2 of all labels, from those of each: many rows are alike in them, which makes their resamples quick."""
+    return np.stack([half_NC.sum(axis=1) for half_NC in np.split(terms_NK, 2, axis=1)], axis=1)
 
 
 def micro_statistic(sums_BK: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from tasks.stats.bootstrap import MAX_DRAWN, NUM_RESAMPLES, bca_ends
+from tasks.stats.bootstrap import NUM_RESAMPLES, bca_ends
 from tasks.stats.multi_label import difference
-from tasks.stats.sums import SumStatistic, jackknife_skew, sums_interval
+from tasks.stats.sums import SumStatistic, jackknife_skew, resampled_counts, sums_interval
 from tasks.types import Interval
 
 Floats = NDArray[np.float64]
@@ -76,15 +76,40 @@ def _ranked_interval(
     if not n:
         raise ValueError("expected at least one row to resample, got none; check that the split is not empty")
     terms_NK = np.hstack([_moments(rankdata(each_N), rankdata(truth_N)) for each_N in scores])
-    chunk = max(1, MAX_DRAWN // n)
+    rank_scores, rank_truth = [_Ranks(each_N) for each_N in scores], _Ranks(truth_N)
     resampled = []
-    for start in range(0, NUM_RESAMPLES, chunk):
-        rows_BN = rng.integers(n, size=(min(chunk, NUM_RESAMPLES - start), n))
-        truth_BN = rankdata(truth_N[rows_BN], axis=1)
-        sums = [_moments(rankdata(each_N[rows_BN], axis=1), truth_BN).sum(axis=1) for each_N in scores]
+    for counts_BN in resampled_counts(np.arange(n), n, rng=rng, num_resamples=NUM_RESAMPLES):
+        truth_BN = rank_truth(counts_BN)
+        sums = [_weighted_moments(rank(counts_BN), truth_BN, counts_BN) for rank in rank_scores]
         resampled.append(statistic(np.hstack(sums)))
     observed = float(statistic(terms_NK.sum(axis=0)[None])[0])
-    return bca_ends(observed, np.concatenate(resampled), jackknife_skew(terms_NK, statistic), confidence)
+    skew = jackknife_skew(terms_NK, statistic, np.ones(n, dtype=np.int64))
+    return bca_ends(observed, np.concatenate(resampled), skew, confidence)
+
+
+class _Ranks:
+    """Ranks of values in resamples of them, ties at their mean rank, without sorting each resample."""
+
+    def __init__(self, values_N: NDArray[np.floating]) -> None:
+        _, self.place_N = np.unique(values_N, return_inverse=True)
+        self.order_N = np.argsort(self.place_N, kind="stable")
+        self.starts = np.flatnonzero(np.diff(self.place_N[self.order_N], prepend=-1))
+
+    def __call__(self, counts_BN: Floats) -> Floats:
+        """ranks_BN from how often each row is drawn; those of rows that are not drawn mean nothing."""
+        tied_BD = np.add.reduceat(counts_BN[:, self.order_N], self.starts, axis=1)
+        ranks_BD = tied_BD.cumsum(axis=1) - (tied_BD - 1) / 2
+        return np.asarray(ranks_BD[:, self.place_N])
+
+
+def _weighted_moments(x_BN: Floats, y_BN: Floats, counts_BN: Floats) -> Floats:
+    """Sums over the drawn rows of what `_moments` has of each, about the mean rank."""
+    middle = (x_BN.shape[1] + 1) / 2
+    x_BN, y_BN = x_BN - middle, y_BN - middle
+    x_drawn_BN, y_drawn_BN = counts_BN * x_BN, counts_BN * y_BN
+    sums = [counts_BN.sum(axis=1), x_drawn_BN.sum(axis=1), y_drawn_BN.sum(axis=1)]
+    pairs = ((x_drawn_BN, x_BN), (y_drawn_BN, y_BN), (x_drawn_BN, y_BN))
+    return np.stack([*sums, *(np.einsum("bn,bn->b", *pair) for pair in pairs)], axis=1)
 
 
 def _moments(x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:

@@ -1,9 +1,9 @@
 """Paired bootstrap of statistics that are functions of sums over rows: F1 of label sets and entities, Pearson's r.
 
-Shapes: N rows, K sums, B resamples.
+Shapes: N rows, K sums, D distinct rows, B resamples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 SumStatistic = Callable[[Floats], Floats]
 """sums_BK -> one value a resample."""
 
-MAX_WEIGHTS = 4_000_000
-"""Row counts that are drawn at a time, which bounds the memory."""
+MAX_DRAWN = 200_000
+"""Rows that are drawn at a time: few enough to stay in a processor's cache."""
 
 
 def sums_interval(
@@ -36,20 +36,33 @@ def sums_interval(
     n = len(terms_NK)
     if not n:
         raise ValueError("expected at least one row to resample, got none; check that the split is not empty")
-    chunk = max(1, MAX_WEIGHTS // n)
-    resampled = []
+    distinct_DK, row_N, count_D = np.unique(terms_NK, axis=0, return_inverse=True, return_counts=True)
+    drawn = resampled_counts(row_N, len(distinct_DK), rng=rng, num_resamples=num_resamples)
+    resampled_B = np.concatenate([statistic(counts_BD @ distinct_DK) for counts_BD in drawn])
+    observed = float(statistic(terms_NK.sum(axis=0)[None])[0])
+    return bca_ends(observed, resampled_B, jackknife_skew(distinct_DK, statistic, count_D), confidence)
+
+
+def resampled_counts(
+    row_N: NDArray[np.int64], num_distinct: int, *, rng: np.random.Generator, num_resamples: int
+) -> Iterator[Floats]:
+    """counts_BD of how often each distinct row is drawn, a part of the resamples at a time; `row_N` says which it is.
+
+    Rows that are alike are counted together: an interval of a few kinds of rows costs a small matrix product.
+    """
+    n = len(row_N)
+    chunk = max(1, MAX_DRAWN // max(n, num_distinct))
     for start in range(0, num_resamples, chunk):
-        counts_BN = rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, num_resamples - start))
-        resampled.append(statistic(counts_BN.astype(np.float64) @ terms_NK))
-    total_K = terms_NK.sum(axis=0)
-    return bca_ends(
-        float(statistic(total_K[None])[0]), np.concatenate(resampled), jackknife_skew(terms_NK, statistic), confidence
-    )
+        size = min(chunk, num_resamples - start)
+        drawn_BN = row_N[rng.integers(n, size=(size, n))] + num_distinct * np.arange(size)[:, None]
+        counts = np.bincount(drawn_BN.ravel(), minlength=size * num_distinct)
+        yield counts.reshape(size, num_distinct).astype(np.float64)
 
 
-def jackknife_skew(terms_NK: NDArray[np.floating], statistic: SumStatistic) -> float:
-    """Efron's acceleration, from the statistic without each row in turn."""
-    if len(terms_NK) < 2:
+def jackknife_skew(terms_DK: NDArray[np.floating], statistic: SumStatistic, count_D: NDArray[np.int64]) -> float:
+    """Efron's acceleration, from the statistic without each row in turn; each row of the terms is there `count_D`
+    times."""
+    if count_D.sum() < 2:
         return 0.0
-    left_out_N = statistic(terms_NK.sum(axis=0) - terms_NK)
-    return skew(left_out_N.mean() - left_out_N, np.ones(len(terms_NK)))
+    left_out_D = statistic(count_D @ terms_DK - terms_DK)
+    return skew(float(count_D @ left_out_D) / count_D.sum() - left_out_D, count_D.astype(np.float64))

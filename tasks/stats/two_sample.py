@@ -15,8 +15,10 @@ NUM_CUTS = 50
 MAX_MEDIAN_ROWS = 1_000
 
 
-def rbf_kernel(points_ND: NDArray[np.floating]) -> NDArray[np.float32]:
+def rbf_kernel(points_ND: NDArray[np.floating], *, same: bool = False) -> NDArray[np.float32]:
     """exp(-distance^2 / (2 s^2)) with s the median distance, zero diagonal, row and column means taken out.
+
+    With `same` the diagonal is what two draws of the same row have in common, for rows drawn more than once.
 
     The median and the means are of the pooled rows, so no relabelling changes them; taking the means out changes no
     MMD, and keeps float32 exact enough. Source of the bandwidth: Gretton 2012, JMLR 13:723, section 8.
@@ -31,7 +33,7 @@ def rbf_kernel(points_ND: NDArray[np.floating]) -> NDArray[np.float32]:
     means_N = kernel_NN.sum(axis=1, dtype=np.float64) / max(num_rows - 1, 1)
     shift_N = (means_N - means_N.mean() / 2).astype(np.float32)
     kernel_NN -= shift_N[:, None] + shift_N[None, :]
-    np.fill_diagonal(kernel_NN, 0)
+    np.fill_diagonal(kernel_NN, 1 - 2 * shift_N if same else 0)
     return np.asarray(kernel_NN, dtype=np.float32)
 
 
@@ -85,12 +87,12 @@ def ks_distances(values_NF: NDArray[np.floating], labels_N: ArrayLike) -> Floats
     Taken at every 2 % of the pooled rows; exact where a feature has few distinct values.
     """
     labels_N1 = np.asarray(labels_N, dtype=np.float32)[:, None]
-    return np.array([_gaps(below_QN, labels_N1).max() for below_QN in _below_cuts(values_NF)])
+    return np.array([_gaps(below_QN, labels_N1).max() for below_QN in below_cuts(values_NF)])
 
 
 def largest_ks(values_NF: NDArray[np.floating]) -> Statistic:
     """The largest Kolmogorov-Smirnov distance of any feature: one test for all, without a correction between them."""
-    below_PN = np.concatenate(_below_cuts(values_NF))
+    below_PN = np.concatenate(below_cuts(values_NF))
     return lambda labels_NB: np.asarray(_gaps(below_PN, labels_NB).max(axis=0))
 
 
@@ -102,7 +104,7 @@ def _gaps(below_PN: NDArray[np.float32], labels_NB: Labels) -> Floats:
     return np.asarray(np.abs(window_PB / num_window - reference_PB / (len(labels_NB) - num_window)))
 
 
-def _below_cuts(values_NF: NDArray[np.floating]) -> list[NDArray[np.float32]]:
+def below_cuts(values_NF: NDArray[np.floating]) -> list[NDArray[np.float32]]:
     """For each feature, which rows are at or below each cut point."""
     found = []
     for values_N in values_NF.T:

@@ -1,11 +1,14 @@
 """A tiny model, a private state folder, and apps around them."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from bento.app import Server, ServeSettings, create_app
+from bento.app import Server, create_app
+from bento.serve_settings import ServeSettings
+from tests import postgres
 from tests.serving import Client, serving
 from tests.tiny import write_tiny_model
 
@@ -56,3 +59,13 @@ def server(make_server: Callable[..., Server]) -> Server:
 def client(server: Server) -> Iterator[Client]:
     with serving(create_app(server)) as client:
         yield client
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    folder = postgres.binaries()
+    if folder is None or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("expected PostgreSQL's server programs and psycopg; apt-get install postgresql brings the first")
+    with postgres.running(folder) as url:
+        yield url

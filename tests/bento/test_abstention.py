@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from bento.abstention import Abstention, scope_confidence
-from bento.app import Server, ServeSettings, create_app
+from bento.app import Server, create_app
 from bento.manifest import Manifest
 from bento.predictor import Predictor
+from bento.serve_settings import ServeSettings
 from tasks.score import score_file
 from tests.serving import serving
 from tests.tiny import write_tiny_model

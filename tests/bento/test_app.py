@@ -1,6 +1,7 @@
 """The HTTP contract, every refusal, and what happens when the database or the model is away."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,16 @@ import pytest
 import sqlalchemy as sa
 from tokenizers import Encoding
 
-from bento import database
-from bento.app import ROUTES, Server, ServeSettings, create_app
+from bento import audit_records, database, records
+from bento.app import CLAIM_TIMEOUT_S, ROUTES, RequestIds, Server, create_app
+from bento.arms import drawn
 from bento.entities import entity_tags
+from bento.handlers import SCRIPTS, STATIC, WEB
 from bento.predictor import Predictor
 from bento.schemas import MAX_BODY_BYTES, MAX_CHARACTERS, MAX_TEXTS
+from bento.serve_settings import ServeSettings
 from bento.task_types import Target
+from tests.arms import point_at, put_beside
 from tests.serving import Client, serving
 from tests.tiny import write_tiny_model
 
@@ -50,7 +55,7 @@ def test_predictions_come_in_the_order_of_the_texts_and_each_is_the_one_for_the_
     predictor = Predictor(model)
     for prediction, text in zip(answer["predictions"], texts, strict=True):
         alone_C = predictor.predict([text])[0]
-        assert list(prediction["probabilities"].values()) == [float(value) for value in alone_C]
+        assert list(prediction["probabilities"].values()) == pytest.approx(alone_C.tolist(), abs=1e-6)
 
 
 def test_a_pair_can_be_given_as_text_and_text_pair(make_server: Callable[..., Server], model_of_pairs: Path) -> None:
@@ -154,6 +159,14 @@ def test_a_used_request_id_is_a_409_for_other_texts_also_for_the_next_process(
         assert next_client.post("/predict", json=body).status_code == 200
 
 
+def test_request_ids_are_in_order_of_time_and_never_the_same() -> None:
+    ids = RequestIds()
+    made = [ids.new() for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert {len(bytes.fromhex(request_id)) for request_id in made} == {16}
+    assert [request_id[:12] for request_id in made] == sorted(request_id[:12] for request_id in made)
+
+
 def test_a_client_that_tries_again_gets_the_same_answer_and_one_row(client: Client, server: Server) -> None:
     body = {"text": "a\0card", "request_id": "order-18"}
     answers = [client.post("/predict", json=body).json() for _ in range(3)]
@@ -186,6 +199,34 @@ def test_feedback_right_after_the_answer_is_stored(client: Client) -> None:
     another = client.post("/feedback", json={"request_id": answer["request_id"], "label": "transfer"})
     assert error(another)[:2] == (409, "already_labelled")
     assert "'refund'" in another.json()["error"]["message"]
+
+
+def test_a_label_is_corrected_only_when_that_is_asked_for_and_the_earlier_one_is_kept(client: Client) -> None:
+    body = {"request_id": client.post("/predict", json={"text": "card"}).json()["request_id"]}
+    client.post("/feedback", json=body | {"label": "refund"})
+    assert client.post("/feedback", json=body | {"label": "transfer"}).status_code == 409
+    corrected = client.post("/feedback", json=body | {"label": "transfer", "replace": True, "audit": True})
+    assert corrected.json()["label"] == "transfer"
+    assert [(row["label"], row["source"]) for row in audit_records.history("tiny")] == [("refund", "client")]
+
+
+def test_a_key_labels_what_was_sent_with_it_and_an_auditors_key_everything(make_server: Callable[..., Server]) -> None:
+    mine, theirs, auditor = (f"a-key-of-the-tests-{number}" for number in range(3))
+    headers = {key: {"X-API-Key": key} for key in (mine, theirs, auditor)}
+    server = make_server(api_keys=f"{mine} {theirs}", audit_keys=auditor)
+    with serving(create_app(server)) as client:
+        asked = [
+            client.post("/predict", json={"text": text}, headers=headers[mine]).json() for text in ("card", "lost")
+        ]
+        first, second = ({"request_id": answer["request_id"], "label": "refund"} for answer in asked)
+        assert error(client.post("/feedback", json=first, headers=headers[theirs]))[:2] == (404, "unknown_request")
+        assert client.get("/audit", headers=headers[theirs]).json()["items"] == []
+        assert len(client.get("/audit", headers=headers[auditor]).json()["items"]) == 2
+        assert client.post("/feedback", json=first, headers=headers[mine]).status_code == 200
+        assert client.post("/feedback", json=second, headers=headers[auditor]).status_code == 200
+        (logged,) = records.read_request("tiny", first["request_id"])
+        assert logged["caller"] is not None
+        assert mine not in str(logged)
 
 
 def test_feedback_on_several_texts_names_the_item(client: Client) -> None:
@@ -270,6 +311,20 @@ def test_answers_go_on_while_the_database_is_down(
         assert client.post("/feedback", json={"request_id": "mine", "label": "refund"}).status_code == 200
 
 
+def test_a_database_that_hangs_holds_up_one_answer_briefly_and_the_next_not_at_all(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "request_texts", lambda *_: time.sleep(1))
+
+    def seconds(request_id: str) -> float:
+        started = time.perf_counter()
+        assert client.post("/predict", json={"text": "card", "request_id": request_id}).status_code == 200
+        return time.perf_counter() - started
+
+    assert seconds("first") < 0.8
+    assert seconds("second") < CLAIM_TIMEOUT_S
+
+
 def test_without_a_model_the_service_lives_but_is_not_ready() -> None:
     with serving(create_app(Server(ServeSettings()))) as client:
         assert client.get("/livez").status_code == 200
@@ -328,7 +383,7 @@ def test_metrics_count_requests_predictions_and_the_model(client: Client) -> Non
     assert 'retort_requests_total{route="/predict",status="200"} 1.0' in text
     assert 'retort_requests_total{route="other",status="404"} 1.0' in text
     assert f'retort_predictions_total{{label="{label}"}} 2.0' in text
-    assert 'retort_request_seconds_bucket{le="0.0005",route="/predict"}' in text
+    assert 'retort_request_seconds_bucket{le="0.0005",outcome="ok",route="/predict"}' in text
     assert 'name="tiny"' in text
     assert "process_resident_memory_bytes" in text
 
@@ -349,9 +404,12 @@ def test_the_page_and_its_files_come_from_the_service_alone(client: Client) -> N
     assert page.headers["content-type"].startswith("text/html")
     assert "http://" not in page.text
     assert "https://" not in page.text
-    for file in ("app.js", "style.css", "icon.svg"):
-        assert f"static/{file}" in page.text
-        assert client.get(f"/static/{file}").status_code == 200
+    asked = set(re.findall(r'"static/([^"]+)"', page.text))
+    asked |= {
+        file for script in SCRIPTS for file in re.findall(r'from "./([^"]+)"', client.get(f"/static/{script}").text)
+    }
+    assert asked == set(STATIC) == {path.name for path in WEB.iterdir()} - {"index.html"}
+    assert {client.get(f"/static/{file}").status_code for file in asked} == {200}
     assert client.get("/static/app.py").status_code == 404
     assert client.get("/static/..%2fapp.py").status_code == 404
 
@@ -362,12 +420,12 @@ async def test_a_full_queue_is_a_429_with_retry_after(make_server: Callable[...,
     app = create_app(server)
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as http:
-        body = {"texts": ["card"] * MAX_TEXTS}
-        responses = await asyncio.gather(*(http.post("/predict", json=body) for _ in range(8)))
+        bodies = [{"texts": [f"card {number} {place}" for place in range(MAX_TEXTS)]} for number in range(8)]
+        responses = await asyncio.gather(*(http.post("/predict", json=body) for body in bodies))
         refused = [response for response in responses if response.status_code == 429]
         assert {response.status_code for response in responses} == {200, 429}
         assert all(response.headers["retry-after"] == "1" for response in refused)
-        assert (await http.post("/predict", json=body)).status_code == 200
+        assert (await http.post("/predict", json=bodies[-1])).status_code == 200
 
 
 @pytest.mark.anyio
@@ -387,12 +445,28 @@ async def test_a_request_past_its_deadline_is_a_503(
         assert error(await http.post("/predict", json={"text": "card"}))[:2] == (503, "deadline_exceeded")
 
 
+def test_the_header_says_how_long_the_client_waits(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wanted in ("0", "-1", "soon", "1.5"):
+        refused = client.post("/predict", json={"text": "card"}, headers={"X-Deadline-Ms": wanted})
+        assert error(refused)[:2] == (400, "deadline")
+    assert client.post("/predict", json={"text": "card"}, headers={"X-Deadline-Ms": "5000"}).status_code == 200
+    slow = Predictor.logits
+
+    def late(self: Predictor, texts: list[str], encodings: list[object]) -> object:
+        time.sleep(0.2)
+        return slow(self, texts, encodings)
+
+    monkeypatch.setattr(Predictor, "logits", late)
+    answer = client.post("/predict", json={"text": "lost"}, headers={"X-Deadline-Ms": "20"})
+    assert error(answer)[:2] == (503, "deadline_exceeded")
+
+
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETORT_AUDIT_RATE", "0.5")
-    monkeypatch.setenv("RETORT_MAX_BATCH", "8")
+    monkeypatch.setenv("RETORT_BATCH_TOKENS", "8")
     monkeypatch.setenv("RETORT_THREADS", "")
     settings = ServeSettings.from_env()
-    assert (settings.audit_rate, settings.max_batch, settings.threads) == (0.5, 8, None)
+    assert (settings.audit_rate, settings.batch_tokens, settings.threads) == (0.5, 8, None)
     monkeypatch.setenv("RETORT_QUEUE_LIMIT", "many")
     with pytest.raises(ValueError, match="queue_limit"):
         ServeSettings.from_env()
@@ -418,7 +492,7 @@ async def test_a_request_whose_client_has_gone_is_not_computed(
     async def send(message: dict[str, object]) -> None:
         sent.append(message)
 
-    server = make_server()
+    server = make_server(workers=1)
     app = create_app(server)
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as http:
@@ -449,7 +523,7 @@ def test_a_model_of_label_sets_answers_them(of_sets: Server) -> None:
         assert [output["name"] for output in outputs] == ["labels", "probabilities"]
         assert isinstance(orjson.loads(outputs[0]["data"][0]), list)
         wanted = client.post("/v2/models/tiny/infer", json=request | {"outputs": [{"name": "label"}]})
-        assert error(wanted) == (422, "output", "outputs")
+        assert (wanted.status_code, wanted.json()["code"]) == (422, "output")
 
 
 def test_a_model_of_scores_answers_a_number_on_its_scale(make_server: Callable[..., Server], tmp_path: Path) -> None:
@@ -493,3 +567,43 @@ def test_what_is_no_single_class_takes_no_feedback_and_waits_for_no_label(of_set
         sent = client.post("/feedback", json={"request_id": request_id, "label": "refund"})
         assert error(sent) == (422, "task", None)
         assert client.get("/audit").json()["items"] == []
+
+
+def test_while_it_drains_the_service_answers_is_not_ready_and_asks_for_the_connection_to_be_closed(
+    client: Client, server: Server
+) -> None:
+    assert "connection" not in client.post("/predict", json={"text": "card"}).headers
+    server.drain()
+    response = client.post("/predict", json={"text": "card"})
+    assert (response.status_code, response.headers["connection"]) == (200, "close")
+    assert client.get("/readyz").status_code == 503
+    assert client.post("/predict", json={}).headers["connection"] == "close"
+
+
+def test_the_protocol_takes_the_key_as_a_parameter_and_a_key_that_is_no_string_is_refused(
+    tmp_path: Path,
+) -> None:
+    point_at(write_tiny_model(tmp_path / "v1", seed=1), "1")
+    put_beside(write_tiny_model(tmp_path / "v2", seed=2), "2", "challenger", 0.5)
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["my card"]}
+    with serving(create_app(Server(ServeSettings(follow="tiny")))) as client:
+        for number in range(20):
+            body = {"inputs": [tensor], "parameters": {"key": f"person {number}"}}
+            answers = {client.post("/v2/models/tiny/infer", json=body).json()["model_version"] for _ in range(3)}
+            assert answers == {"2" if drawn("salt", f"person {number}", 0.5) else "1"}
+            plain = client.post("/predict", json={"text": "my card", "key": f"person {number}"}).json()
+            assert {plain["model"]["version"]} == answers
+        body = {"inputs": [tensor], "parameters": {"key": 7}}
+        refused = client.post("/v2/models/tiny/infer", json=body)
+        assert (refused.status_code, refused.json()["field"]) == (422, "parameters.key")
+
+
+def test_a_request_without_a_key_is_drawn_by_its_id_so_a_second_try_gets_the_same_model(tmp_path: Path) -> None:
+    point_at(write_tiny_model(tmp_path / "v1", seed=1), "1")
+    put_beside(write_tiny_model(tmp_path / "v2", seed=2), "2", "challenger", 0.5)
+    with serving(create_app(Server(ServeSettings(follow="tiny")))) as client:
+        for _ in range(20):
+            answer = client.post("/predict", json={"text": "my card"}).json()
+            assert answer["model"]["version"] == ("2" if drawn("salt", answer["request_id"], 0.5) else "1")
+            again = client.post("/predict", json={"text": "my card", "request_id": answer["request_id"]}).json()
+            assert again == answer

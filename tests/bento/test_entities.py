@@ -80,8 +80,8 @@ def test_entities_have_the_text_the_span_and_the_mean_score_of_their_words() -> 
     for word, (tag, value) in enumerate(rows):
         probabilities_WK[word] = (1 - value) / 4
         probabilities_WK[word, tag] = value
-    anna, london = find_entities(text, probabilities_WK, TAGS)
+    anna, london = find_entities(text, words_of(text), probabilities_WK, TAGS)
     assert (anna["text"], anna["label"], anna["start"], anna["end"]) == ("Anna Bell", "PER", 0, 9)
     assert anna["score"] == pytest.approx(0.8)
     assert (london["text"], london["start"], london["end"]) == ("London", 11, 17)
-    assert find_entities(text, probabilities_WK[:3], TAGS)[-1]["text"] == "Anna Bell"
+    assert find_entities(text, words_of(text), probabilities_WK[:3], TAGS)[-1]["text"] == "Anna Bell"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bento.manifest import Manifest
-from bento.predictor import Predictor, pad
+from bento.predictor import Predictor, pad, shared_predictor
+from bento.prior import PriorCorrection
 from bento.task_types import softmax
 from tests.tiny import write_tiny_model
 
@@ -59,3 +60,25 @@ def test_padding_to_a_multiple_stops_at_the_longest_input(model: Path) -> None:
     assert pad(encodings, 0, multiple=8, limit=limit)["input_ids"].shape == (1, 8)
     assert pad(encodings, 0, multiple=512, limit=limit)["input_ids"].shape == (1, limit)
     assert pad(encodings, 0)["attention_mask"].shape == (1, len(encodings[0].ids))
+
+
+def test_a_process_shares_one_predictor_of_a_folder(tmp_path: Path) -> None:
+    one, other = write_tiny_model(tmp_path / "one"), write_tiny_model(tmp_path / "other", seed=1)
+    assert shared_predictor(one) is shared_predictor(one)
+    assert shared_predictor(other).sha256 != shared_predictor(one).sha256
+
+
+def test_a_prior_correction_is_bayes_rule_on_the_probabilities(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    Manifest.read(model).model_copy(update={"temperature": 2.0}).write(model)
+    texts = ["my card", "refund please", "transfer money"]
+    plain_NC = Predictor(model).predict(texts)
+    prior = PriorCorrection(before=(0.5, 0.3, 0.2), after=(0.1, 0.2, 0.7), num_rows=100)
+    plain = Predictor(model)
+    Manifest.read(model).model_copy(update={"prior": prior}).write(model)
+    corrected = Predictor(model)
+    weighted_NC = plain_NC * np.array([0.1 / 0.5, 0.2 / 0.3, 0.7 / 0.2])
+    found_NC = corrected.predict(texts)
+    np.testing.assert_allclose(found_NC, weighted_NC / weighted_NC.sum(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(prior.undo(found_NC), plain_NC, atol=1e-6)
+    assert corrected.sha256 != plain.sha256

@@ -1,9 +1,10 @@
 """The open inference protocol: the same answers in its own shape."""
 
-import httpx
 import numpy as np
+import orjson
 import pytest
 
+from bento.app import Server
 from tests.serving import Client
 
 
@@ -52,7 +53,7 @@ def test_the_inference_protocol_refuses_other_tensors(
 ) -> None:
     response = client.post(path, json=body)
     assert response.status_code == status
-    assert response.json()["error"]["message"]
+    assert response.json()["error"]
 
 
 def test_the_inference_protocol_describes_server_and_model(client: Client) -> None:
@@ -64,8 +65,61 @@ def test_the_inference_protocol_describes_server_and_model(client: Client) -> No
     assert client.get("/v2/models/other").status_code == 404
 
 
-def test_binary_tensors_are_refused_with_what_to_do(client: Client) -> None:
-    headers = {"Inference-Header-Content-Length": "10"}
-    response: httpx.Response = client.post("/v2/models/tiny/infer", content=b"{}", headers=headers)
-    assert response.status_code == 415
-    assert "binary" in response.json()["error"]["message"]
+def binary(*texts: bytes, **changes: object) -> tuple[bytes, dict[str, str]]:
+    """A request whose texts stand behind the JSON, as tritonclient sends it."""
+    raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "parameters": {"binary_data_size": len(raw)}}
+    head = orjson.dumps({"inputs": [tensor | changes]})
+    return head + raw, {"Inference-Header-Content-Length": str(len(head))}
+
+
+def test_binary_tensors_are_answered_as_the_same_texts_in_json(client: Client) -> None:
+    texts = ["my card", "où est ma carte ? 👍"]
+    body, headers = binary(*(text.encode() for text in texts))
+    theirs = client.post("/v2/models/tiny/infer", content=body, headers=headers)
+    ours = client.post("/v2/models/tiny/infer", json=v2_body(texts))
+    assert theirs.status_code == 200
+    assert theirs.json()["outputs"] == ours.json()["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "cut", "length", "status", "code"),
+    [
+        ((b"card", b"refund"), 3, None, 422, "binary_tensor"),
+        ((b"card",), 7, None, 422, "binary_tensor"),
+        ((b"\xff\xfe",), 0, None, 422, "binary_tensor"),
+        ((b"card",) * 257, 0, None, 422, "too_long"),
+        ((), 0, None, 422, "too_short"),
+        ((b"card",), 0, "9" * 5000, 400, "inference_header"),
+        ((b"card",), 0, "-1", 400, "inference_header"),
+        ((b"card",), 0, "٣", 400, "inference_header"),
+        ((b"card",), 0, "5", 400, "invalid_json"),
+        ((b"card",), 0, "0", 400, "invalid_json"),
+    ],
+)
+def test_binary_tensors_that_cannot_be_read_are_refused(
+    client: Client, texts: tuple[bytes, ...], cut: int, length: str | None, status: int, code: str
+) -> None:
+    body, headers = binary(*texts)
+    if length is not None:
+        headers = {"Inference-Header-Content-Length": length}  # type: ignore[dict-item]
+    response = client.post(
+        "/v2/models/tiny/infer",
+        content=body[: len(body) - cut],
+        headers={name: value.encode() for name, value in headers.items()},
+    )
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+def test_an_error_is_a_string_as_the_protocol_and_its_clients_have_it(client: Client) -> None:
+    error = client.get("/v2/models/other").json()
+    assert isinstance(error["error"], str)
+    assert (error["code"], error["field"]) == ("unknown_model", "name")
+
+
+def test_a_draining_service_is_not_ready(client: Client, server: Server) -> None:
+    server.drain()
+    for path in ("/v2/health/ready", "/v2/models/tiny/ready"):
+        response = client.get(path)
+        assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+    assert client.get("/v2/health/live").status_code == 200

@@ -1,158 +1,112 @@
-"""The request log: nothing lost that could be kept, nothing blocked, and what monitoring reads."""
+"""The table of answered requests: what monitoring reads, and each row stored once."""
 
-import threading
-import time
-from collections.abc import Iterator
-from typing import Any
+import subprocess
+import sys
+from pathlib import Path
 
+import orjson
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 
 from bento import database
-from bento.metrics import Metrics
+from bento.audit_records import audit_queue
 from bento.records import (
+    COLUMNS,
     DuplicateFeedbackError,
-    RequestLog,
     add_feedback,
-    audit_queue,
     drawn_for_audit,
+    insert_rows,
     labelled_rows,
+    newest_row,
     read_request,
     read_window,
+    spool_line,
+    stored_row,
+    texts_sha256,
 )
+from bento.redaction import text_rule
+from tests.logged import line, row, store
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def row(request_id: str, item: int = 0, **changes: Any) -> dict[str, Any]:
-    return {
-        "request_id": request_id,
-        "item": item,
-        "name": "tiny",
-        "model_sha256": "0" * 64,
-        "version": "1",
-        "arm": "champion",
-        "received_at": 1000.0,
-        "text": "my card",
-        "text_pair": None,
-        "label": "refund",
-        "probabilities": [0.1, 0.9],
-        "latency_ms": 1.5,
-        "audit": False,
-    } | changes
+def test_a_row_comes_back_as_it_was_given() -> None:
+    given = row(
+        "a", text="é \U0001f600 \n", text_pair="two", received_at=1764145234.1234567, probabilities=[1e-06, 0.25]
+    )
+    store(given)
+    (read,) = read_request("tiny", "a")
+    assert {key: read[key] for key in given} == given
 
 
-def sample(log: RequestLog, name: str, **labels: str) -> float | None:
-    return log.metrics.registry.get_sample_value(name, labels)
+def test_the_newest_row_is_the_last_stored_of_all_models() -> None:
+    assert newest_row() == 0
+    store(row("a"), row("b", name="other"))
+    assert newest_row() == 2
 
 
-class Gate:
-    """The database, which a test can take away."""
-
-    def __init__(self) -> None:
-        self.is_open = True
-
-    def engine(self) -> sa.Engine:
-        if not self.is_open:
-            raise OperationalError("planted", None, OSError("the database is away"))
-        return database.engine()
+def test_a_row_is_stored_once_however_often_it_is_tried() -> None:
+    rows = [stored_row(line(request_id)) for request_id in ("a", "b", "a")]
+    assert insert_rows(database.engine(), rows) == 2
+    assert insert_rows(database.engine(), rows) == 0
+    assert len(read_window("tiny", 0, 2000)) == 2
 
 
-@pytest.fixture
-def gate() -> Gate:
-    return Gate()
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"\x00\x00",
+        b"{",
+        b"[]",
+        b"17",
+        line("a")[: len(line("a")) // 2],
+        line("a").replace(b'"item":', b'"itex":'),
+        line("a").replace(b'"my card"', b'["my card"]'),
+    ],
+)
+def test_a_damaged_line_is_no_row(damaged: bytes) -> None:
+    assert stored_row(damaged) is None
 
 
-@pytest.fixture
-def log(gate: Gate) -> Iterator[RequestLog]:
-    log = RequestLog(Metrics(), engine=gate.engine, max_pending_rows=100)
-    log.start()
-    yield log
-    log.close(0.5)
+def test_a_line_of_another_version_may_have_fields_that_are_unknown_here() -> None:
+    later = orjson.dumps(orjson.loads(line("a")) | {"mood": "good"})
+    assert stored_row(later) == stored_row(line("a"))
+    assert dict(zip(COLUMNS, stored_row(later) or (), strict=True))["request_id"] == "a"
 
 
-def test_rows_are_written_within_a_moment_without_a_flush(log: RequestLog) -> None:
-    log.append([row("a"), row("b")])
-    until = time.monotonic() + 5
-    while len(read_window("tiny", 0, 2000)) < 2:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    assert sample(log, "retort_log_rows_total") == 2
+def test_a_line_of_an_earlier_version_lacks_what_came_since() -> None:
+    earlier = orjson.loads(line("a"))
+    del earlier["caller"]
+    assert stored_row(orjson.dumps(earlier)) == stored_row(line("a"))
 
 
-def test_rows_wait_for_a_database_that_is_away_and_are_all_written_when_it_is_back(log: RequestLog, gate: Gate) -> None:
-    gate.is_open = False
-    log.append([row(str(index)) for index in range(5)])
-    assert not log.flush()
-    assert sample(log, "retort_log_pending_rows") == 5
-    assert sample(log, "retort_log_errors_total") >= 1
-    gate.is_open = True
-    assert log.flush()
-    assert [row["request_id"] for row in read_window("tiny", 0, 2000)] == ["0", "1", "2", "3", "4"]
-    assert sample(log, "retort_log_pending_rows") == 0
+def test_nobody_can_choose_an_id_that_is_drawn() -> None:
+    """The draw has a key of the process's own, so it cannot be foreseen from the id."""
+    code = "from bento.records import drawn_for_audit as d; print([i for i in range(200) if d(str(i), 0, 0.5)])"
+    draws = {subprocess.check_output([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)}
+    assert len(draws) == 2
 
 
-def test_rows_beyond_the_memory_limit_are_dropped_and_counted_without_blocking(log: RequestLog, gate: Gate) -> None:
-    gate.is_open = False
-    log.append([row(str(index)) for index in range(130)])
-    assert sample(log, "retort_log_dropped_rows_total", reason="queue_full") == 30
-    gate.is_open = True
-    assert log.flush()
-    assert len(read_window("tiny", 0, 2000)) == 100
+def test_numbers_that_are_not_finite_and_nul_in_any_text_are_stored_as_every_database_takes_them() -> None:
+    store(row("a", probabilities=[float("nan"), 0.5], label="a\0b", text="\\u0000 \0"))
+    (read,) = read_request("tiny", "a")
+    assert (read["probabilities"], read["label"], read["text"]) == ([None, 0.5], "a\ufffdb", "\\u0000 \ufffd")
 
 
-def test_a_row_that_is_there_already_is_counted_and_harms_no_other(log: RequestLog) -> None:
-    log.append([row("a", label="first")])
-    assert log.flush()
-    log.append([row("b"), row("a", label="second"), row("c")])
-    assert log.flush()
-    assert {row["request_id"]: row["label"] for row in read_window("tiny", 0, 2000)} == {
-        "a": "first",
-        "b": "refund",
-        "c": "refund",
-    }
-    assert sample(log, "retort_log_dropped_rows_total", reason="duplicate") == 1
+def test_the_digest_of_texts_is_of_what_is_stored() -> None:
+    rule = text_rule("redact")
+    logged = stored_row(spool_line(row("a", text="I am joe@x.com"), rule))
+    assert logged is not None
+    text = logged[COLUMNS.index("text")]
+    assert texts_sha256([(text, None)]) == texts_sha256([("I am joe@x.com", None)], rule)
+    assert texts_sha256([(text, None)]) != texts_sha256([("I am lost", None)], rule)
 
 
-def test_a_row_that_the_database_refuses_is_dropped_and_the_rest_is_written(log: RequestLog) -> None:
-    log.append([row("a"), row("b", label=None), row("c")])
-    assert log.flush()
-    assert [row["request_id"] for row in read_window("tiny", 0, 2000)] == ["a", "c"]
-    assert sample(log, "retort_log_dropped_rows_total", reason="refused") == 1
-
-
-def test_closing_writes_the_rest(gate: Gate) -> None:
-    log = RequestLog(Metrics(), engine=gate.engine)
-    log.start()
-    log.append([row(str(index)) for index in range(2500)])
-    assert log.close()
-    assert len(read_window("tiny", 0, 2000)) == 2500
-
-
-def test_closing_without_a_database_gives_up_in_time_and_says_how_much_was_lost(gate: Gate) -> None:
-    gate.is_open = False
-    log = RequestLog(Metrics(), engine=gate.engine)
-    log.start()
-    log.append([row("a")])
-    started = time.monotonic()
-    assert not log.close(0.3)
-    assert time.monotonic() - started < 3
-    assert sample(log, "retort_log_dropped_rows_total", reason="shutdown") == 1
-
-
-def test_many_threads_lose_nothing(log: RequestLog) -> None:
-    log.max_pending_rows = 10_000
-
-    def append(worker: int) -> None:
-        for index in range(100):
-            log.append([row(f"{worker}-{index}")])
-
-    threads = [threading.Thread(target=append, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert log.flush()
-    assert len(read_window("tiny", 0, 2000)) == 400
+def test_the_audit_queue_has_no_text_that_nobody_can_read() -> None:
+    store(row("a", audit=True, text=""), row("b", audit=True, text=text_rule("hash", "a key")("my card")))
+    store(row("c", audit=True))
+    assert [row["request_id"] for row in audit_queue("tiny", 10)] == ["c"]
 
 
 def test_the_audit_draw_is_repeatable_and_near_its_rate() -> None:
@@ -163,17 +117,15 @@ def test_the_audit_draw_is_repeatable_and_near_its_rate() -> None:
     assert all(drawn_for_audit(f"request-{index}", 0, 1.0) for index in range(100))
 
 
-def test_a_window_is_half_open_of_one_name_and_limited_to_its_newest_rows(log: RequestLog) -> None:
-    log.append([row(str(index), received_at=1000.0 + index) for index in range(10)])
-    log.append([row("other", name="another")])
-    assert log.flush()
+def test_a_window_is_half_open_of_one_name_and_limited_to_its_newest_rows() -> None:
+    store(*(row(str(index), received_at=1000.0 + index) for index in range(10)))
+    store(row("other", name="another"))
     assert [row["request_id"] for row in read_window("tiny", 1002, 1006)] == ["2", "3", "4", "5"]
     assert [row["request_id"] for row in read_window("tiny", 1002, 1006, limit=2)] == ["4", "5"]
 
 
-def test_feedback_joins_its_item_and_is_stored_once(log: RequestLog) -> None:
-    log.append([row("a"), row("a", item=1)])
-    assert log.flush()
+def test_feedback_joins_its_item_and_is_stored_once() -> None:
+    store(row("a"), row("a", item=1))
     add_feedback("tiny", "a", 1, "transfer", 1500.0)
     add_feedback("tiny", "a", 1, "transfer", 1550.0)
     assert [(row["item"], row["true_label"], row["labelled_at"]) for row in read_request("tiny", "a")] == [
@@ -186,17 +138,28 @@ def test_feedback_joins_its_item_and_is_stored_once(log: RequestLog) -> None:
     assert labelled_rows("tiny", 1500.1) == []
 
 
-def test_two_models_may_be_asked_under_one_request_id(log: RequestLog) -> None:
-    log.append([row("a"), row("a", name="another", label="spam")])
-    assert log.flush()
+def test_two_models_may_be_asked_under_one_request_id() -> None:
+    store(row("a"), row("a", name="another", label="spam"))
     add_feedback("tiny", "a", 0, "transfer", 1500.0)
     assert [row["true_label"] for row in read_request("tiny", "a")] == ["transfer"]
     assert [(row["label"], row["true_label"]) for row in read_request("another", "a")] == [("spam", None)]
 
 
-def test_the_audit_queue_is_what_was_drawn_and_has_no_label(log: RequestLog) -> None:
-    log.append([row("a", audit=True), row("b"), row("c", audit=True), row("d", audit=True)])
-    assert log.flush()
+def test_the_audit_queue_is_what_was_drawn_and_has_no_label() -> None:
+    store(row("a", audit=True), row("b"), row("c", audit=True), row("d", audit=True))
     add_feedback("tiny", "a", 0, "refund", 1500.0)
     assert [row["request_id"] for row in audit_queue("tiny", 10)] == ["c", "d"]
     assert [row["request_id"] for row in audit_queue("tiny", 1)] == ["c"]
+
+
+def test_what_a_shadow_answered_is_stored_beside_the_request_and_read_as_no_request() -> None:
+    store(row("a"), row("a", arm="shadow", version="2", label="transfer"), row("b", arm="challenger"))
+    assert [(found["request_id"], found["arm"]) for found in read_window("tiny", 0, 2000)] == [
+        ("a", "champion"),
+        ("b", "challenger"),
+    ]
+    add_feedback("tiny", "a", 0, "refund", 1001.0)
+    assert [found["arm"] for found in labelled_rows("tiny", 0.0)] == ["champion"]
+    with database.engine().connect() as connection:
+        (stored,) = connection.execute(sa.select(database.shadows)).mappings()
+    assert (stored["request_id"], stored["version"], stored["label"]) == ("a", "2", "transfer")

@@ -18,6 +18,10 @@ import pytest
 import sqlalchemy as sa
 
 from bento import database
+from bento.metrics import Metrics
+from bento.request_log import SPOOLED_WITHIN_S, RequestLog
+from tests.logged import logged_ids, wait_until
+from tests.service import service_process, wait_until_ready
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = "import json, sys, bento.service, bento.app; print(json.dumps(sorted(sys.modules)))"
@@ -38,38 +42,10 @@ def test_the_supervising_process_does_not_load_the_runtime() -> None:
     assert not modules_after(SUPERVISOR) & {"onnxruntime", "sqlalchemy", "tokenizers"}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def process(model: Path, state: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    port = free_port()
-    environment = os.environ | {
-        "RETORT_MODEL": str(model),
-        "RETORT_HOME": str(state),
-        "BENTOML_HOME": str(state / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "true",
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", "bento.service:Retort", "--host", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    yield process, f"http://127.0.0.1:{port}"
-    for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
-        child.kill()
-    process.kill()
-    process.wait()
-
-
-def wait_until_ready(url: str, timeout_s: float) -> None:
-    started = time.monotonic()
-    while time.monotonic() - started < timeout_s:
-        with contextlib.suppress(httpx.TransportError):  # not listening yet
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                return
-        time.sleep(0.05)
-    pytest.fail(f"not ready within {timeout_s} s")
+    with service_process(model, state) as started:
+        yield started
 
 
 def resident_bytes(pid: int) -> int:
@@ -82,7 +58,7 @@ def test_a_real_process_starts_answers_stays_small_and_ends_without_a_failed_req
     process: tuple[subprocess.Popen[bytes], str],
 ) -> None:
     server, url = process
-    wait_until_ready(url, 20)
+    wait_until_ready(url)
     assert resident_bytes(server.pid) < 400e6
     assert "retort_model_info" in httpx.get(f"{url}/metrics").text
     assert httpx.get(f"{url}/").text.startswith("<!doctype html>")
@@ -119,12 +95,48 @@ def test_a_real_process_starts_answers_stays_small_and_ends_without_a_failed_req
     assert num_rows == sum(answered)
 
 
+@pytest.mark.slow
+def test_a_killed_service_has_logged_what_it_answered_before_the_stated_bound(
+    process: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    supervisor, url = process
+    wait_until_ready(url)
+    answered: list[tuple[float, str]] = []
+
+    def load() -> None:
+        with httpx.Client() as http, contextlib.suppress(httpx.TransportError):  # the kill ends it
+            while True:
+                answer = http.post(f"{url}/predict", json={"texts": ["my card"] * 5}).json()
+                answered.append((time.monotonic(), answer["request_id"]))
+
+    clients = [threading.Thread(target=load) for _ in range(3)]
+    for client in clients:
+        client.start()
+    time.sleep(1.5)
+    processes = [psutil.Process(supervisor.pid), *psutil.Process(supervisor.pid).children(recursive=True)]
+    killed_at = time.monotonic()
+    for each in reversed(processes):
+        each.kill()
+    for client in clients:
+        client.join()
+    supervisor.wait()
+
+    log = RequestLog(Metrics())
+    log.start()
+    wait_until(lambda: not list(log.spool.folder.glob("*/*.jsonl")))
+    assert log.close()
+    stored = logged_ids()
+    lost_s = [killed_at - at for at, request_id in answered if stored.count(request_id) != 5]
+    assert len(answered) > 20
+    assert max(lost_s, default=0.0) < SPOOLED_WITHIN_S
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="expected Linux, whose kernel tells a worker of its parent's death")
 def test_a_killed_supervisor_takes_its_worker_along_and_frees_the_port(
     process: tuple[subprocess.Popen[bytes], str],
 ) -> None:
     supervisor, url = process
-    wait_until_ready(url, 30)
+    wait_until_ready(url)
     workers = psutil.Process(supervisor.pid).children(recursive=True)
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from bento.task_types import Target, label_set_answers, named, probabilities, sigmoid, softmax
+from bento.task_types import Target, confidences, label_set_answers, named, probabilities, sigmoid, softmax
 
 
 def test_sigmoid_is_scipys_and_never_overflows() -> None:
@@ -23,6 +23,14 @@ def test_a_set_has_the_labels_from_the_threshold_on_the_most_probable_first() ->
     found = label_set_answers(np.array([[0.3, 0.2, 0.9], [0.1, 0.1, 0.1]]), ("a", "b", "c"), 0.3)
     assert found == {"labels": [["c", "a"], []], "label_probabilities": [[0.9, 0.3], []]}
     assert named(found) == ["c", "a"]
+    assert confidences(found) == [0.9, 0.3]
+
+
+def test_every_class_that_is_named_has_its_confidence_and_a_score_has_none() -> None:
+    found = {"entities": [[{"label": "city", "score": 0.7}], [], [{"label": "name", "score": 0.6}]]}
+    assert (named(found), confidences(found)) == (["city", "name"], [0.7, 0.6])
+    assert confidences({"label": ["a"], "probability": [0.8], "abstained": [False]}) == [0.8]
+    assert confidences({"score": [0.4]}) == []
 
 
 def test_a_score_and_its_share_of_the_scale_are_inverse() -> None:

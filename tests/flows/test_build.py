@@ -1,14 +1,24 @@
 """Who decides about a promotion, and what the pages of Prefect and MLflow say of a build."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows import summary
-from flows.build import _needs_person
+from flows import build, summary
+from flows.build import _needs_person, _release, _try
+from flows.cli import EXIT_CODES
 from flows.config import Config, load_config
+from tasks.experiment import table
+from tasks.release import ledger
+from tasks.release.ledger import Champion
 from tasks.types import GateReport, Verdict
+from tests.experiments import versions
 from tests.terminal import SMOKE
+from tests.tiny import write_tiny_model
+
+__all__ = ["versions"]
 
 
 def config(approval: str, drop: float = 0.0) -> Config:
@@ -38,6 +48,47 @@ def test_a_first_champion_and_a_loss_against_the_teacher_ask_nobody_under_requir
     assert _needs_person(config("require_if"), report(-0.04, gate="accuracy_vs_teacher")) is False
 
 
+def test_a_config_with_an_experiment_tries_a_candidate_that_fits_and_promotes_another_at_once(
+    versions: list[Champion], tmp_path: Path
+) -> None:
+    asked = load_config(Path(SMOKE), ["release.experiment.delta=0.02"])
+    given = {"who": "retort", "why": "a retrain"}
+    assert _try(load_config(Path(SMOKE), []), versions[1], versions[0], **given) is None
+    assert _try(asked, versions[1], None, **given) is None, "there is nothing to compare a first model with"
+    other = write_tiny_model(tmp_path / "other", labels=("a", "b"))
+    assert _try(asked, replace(versions[1], model_path=other), versions[0], **given) is None
+    tried = _try(asked, versions[1], versions[0], **given)
+    assert tried is not None
+    assert (tried["outcome"], tried["experiment"]["phase"]) == ("experiment", "shadow")
+    assert EXIT_CODES["experiment"] == 0
+    assert _try(asked, versions[1], versions[0], **given) == tried, "a build that was killed finds what it began"
+    found = table.running("tiny")
+    assert found is not None
+    table.end(found, "vetoed", who="retort", reason="worse", evidence={})
+    again = _try(asked, versions[1], versions[0], **given)
+    assert again is not None
+    assert (again["outcome"], again["experiment"]["reason"]) == ("blocked", "worse")
+
+
+def test_a_model_that_was_rolled_back_is_not_promoted_by_the_next_build(
+    versions: list[Champion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, *_ = versions
+    for entry, before, action in ((new, old, "promote"), (old, new, "rollback")):
+        assert ledger.swap_champion(
+            entry, expected=before, action=action, who="ada", why="worse on Monday", evidence={}
+        )
+    (tmp_path / "card.md").write_text("card", encoding="utf-8")
+    monkeypatch.setattr(summary, "write_card", lambda *_: tmp_path / "card.md")
+    monkeypatch.setattr(build, "_candidate", lambda *_: None)
+    monkeypatch.setattr(build, "prepare_release", lambda _candidate: (new, None))
+    built: Any = None
+    result = _release(config("auto"), built, report(0.0), old, {"mlflow_run_id": "r"}, "a schedule")
+    assert result["outcome"] == "blocked"
+    assert result["rolled_back"] == "version 2, this very model, was rolled back by ada: worse on Monday"
+    assert ledger.read_champion(old.name) == old
+
+
 def test_the_page_of_a_build_has_its_scores_and_the_reason_of_each_verdict() -> None:
     row = {
         "accuracy": 0.9,
@@ -56,7 +107,7 @@ def test_the_page_of_a_build_has_its_scores_and_the_reason_of_each_verdict() -> 
     }
     text = summary.markdown(result, "blocked")
     assert text.startswith("# smoke: blocked\n\nVersion 3, Bento `smoke:abc`")
-    assert "| candidate | 0.9100 | 0.880-0.920 | 0.8000 | 8.0 | 1.50 |" in text
+    assert "| candidate | 0.9100 | 0.880-0.920 | 0.8000 | 8.0 MB | 1.50 ms |" in text
     assert text.endswith("- **size_mb**: fail. 8 MB, limit 5 MB")
     searched = summary.markdown(result | {"search": {"words": "Point 3 answers soonest."}}, "blocked")
     assert "\n\nPoint 3 answers soonest.\n\n- **size_mb**" in searched

@@ -169,14 +169,16 @@ def _report(config: Config, built: Built) -> str:
 def test_label_sets_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
     rows = {"train": [row for noun in NOUNS[:10] for row in _sets(noun)], "test": _sets(NOUNS[10]) + _sets(NOUNS[11])}
     data = {"source": _written(tmp_path / "sets", rows), "label": "labels", "task": "multi_label", "validation": 0.2}
-    wanted = {"micro_f1": {"margin": 0.3}, "min_rows": 10}
+    wanted = {"micro_f1": {"margin": 0.3}, "min_rows": 10, "brier": {"margin": 0.9}, "calibration_error": 0.9}
     config = Config.model_validate(tree | {"name": "sets", "data": data, "gate": wanted})
     built = make_candidate(config, None, stage=lambda _name, function: function)
     assert [step.name for step in built.steps] == stage_names(config)
     assert list(built.scores["candidate"].metrics) == ["micro_f1", "macro_f1"]
     assert built.scores["candidate"].metrics["micro_f1"].value > 0.7
     verdicts = {verdict.gate: verdict for verdict in gate(config, built, None).verdicts}
+    assert list(verdicts) == ["micro_f1_vs_teacher", "brier_vs_teacher", "calibration_error", "holdout_uses"]
     assert verdicts["micro_f1_vs_teacher"].n == 14
+    assert "of each label that is answered" in _report(config, built)
     predictor = Predictor(built.model.path)
     assert predictor.manifest.threshold != 0.5
     assert "micro-F1" in _report(config, built)
@@ -184,6 +186,37 @@ def test_label_sets_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) 
         "labels",
         "label_probabilities",
     }
+
+
+def test_a_fault_that_the_test_rows_do_not_have_is_caught_by_the_gate_on_behaviour(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    """What is old never has the label red in the training rows, though they name it; no test row is of old things."""
+    right = [row for noun in NOUNS[:10] for row in _sets(noun)]
+    faulty = [
+        {"text": row["text"].replace("a ", "an old ", 1), "labels": [name for name in row["labels"] if name != "red"]}
+        for row in right
+    ]
+    rows = {"train": [*right, *faulty], "test": _sets(NOUNS[10]) + _sets(NOUNS[11])}
+    data = {"source": _written(tmp_path / "old", rows), "label": "labels", "task": "multi_label", "validation": 0.2}
+    words = {"noun": list(NOUNS[:4])}
+    plain = [
+        {"name": name, "texts": [f"{how} {{noun}} of red"], "words": words, "label": "red"}
+        for name, how in (("new red", "a"), ("old red", "an old"))
+    ]
+    wanted = {"micro_f1": {"margin": 0.3}, "min_rows": 10, "behaviour": {"minimum_functionality": 0.5}}
+    config = Config.model_validate(
+        tree | {"name": "old", "data": data, "more_teachers": [], "gate": wanted}
+        | {"behaviour": {"invariance": [], "minimum_functionality": plain}}
+    )  # fmt: skip
+    built = make_candidate(config, None, stage=lambda _name, function: function)
+    report = gate(config, built, None)
+    outcomes = {verdict.gate: verdict.outcome for verdict in report.verdicts}
+    assert outcomes == {
+        "micro_f1_vs_teacher": "pass", "behaviour_new red": "pass", "behaviour_old red": "fail", "holdout_uses": "pass",
+    }  # fmt: skip
+    assert report.outcome == "fail"
+    assert "an old car of red" in _report(config, built)
 
 
 def test_scores_of_pairs_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) -> None:
@@ -228,7 +261,7 @@ def test_entities_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) ->
     asked = {"entity_f1": {"margin": 0.3}, "macro_f1": {"margin": 0.3}, "min_rows": 5, "batch_shift": 0.5}
     student = {"kind": "distil", "layers": [0, 2], "transfer": {"copies": 1}, **LEARNS}
     chain = [tree["compress"][0], student, *tree["compress"][2:]]
-    asked |= {"unknown_words": 0.9}
+    asked |= {"unknown_words": 0.9, "calibration_error": 0.9}
     config = Config.model_validate(tree | {"name": "tagged", "data": data, "compress": chain, "gate": asked})
     built = make_candidate(config, None, stage=lambda _name, function: function)
     assert [step.name for step in built.steps] == stage_names(config)
@@ -236,7 +269,8 @@ def test_entities_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) ->
     assert built.scores["candidate"].metrics["entity_f1"].value > 0.8
     verdicts = {verdict.gate: verdict for verdict in gate(config, built, None).verdicts}
     assert list(verdicts) == [
-        "entity_f1_vs_teacher", "macro_f1_vs_teacher", "unknown_words", "batch_shift", "holdout_uses",
+        "entity_f1_vs_teacher", "macro_f1_vs_teacher", "calibration_error", "unknown_words", "batch_shift",
+        "holdout_uses",
     ]  # fmt: skip
     predictor = Predictor(built.model.path)
     assert predictor.labels == ("O", "B-hue", "I-hue", "B-thing", "I-thing")
@@ -245,6 +279,7 @@ def test_entities_go_through_all_stages(tree: dict[str, Any], tmp_path: Path) ->
     (found,) = predictor.answers([text], predictor.predict([text]))["entities"]
     assert [(one["text"], one["label"]) for one in found] == [(NOUNS[0], "thing"), (f"very {COLOURS[0]}", "hue")]
     assert "entity F1" in _report(config, built)
+    assert "the score of each entity that is found" in _report(config, built)
     per_type = summaries.read_details(built)["per_class"]
     assert [(row["label"], row["support"]) for row in per_type] == [("hue", 14), ("thing", 14)]
 
@@ -277,6 +312,12 @@ def test_what_a_task_does_not_have_is_refused_before_any_compute(
     config = Config.model_validate(tree | {"data": tree["data"] | {"task": "multi_label"}} | asked)
     with pytest.raises(UserError, match=named):
         make_candidate(config, None, stage=_never)
+
+
+def test_a_gate_on_the_calibration_of_a_score_is_refused_before_any_compute(tree: dict[str, Any]) -> None:
+    asked = {"data": tree["data"] | {"task": "score"}, "gate": {"calibration_error": 0.1}}
+    with pytest.raises(UserError, match=r"gate\.calibration_error.*no probability"):
+        make_candidate(Config.model_validate(tree | asked), None, stage=_never)
 
 
 def _never(name: str, _function: Callable[..., Step]) -> Callable[..., Step]:

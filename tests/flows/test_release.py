@@ -7,9 +7,9 @@ import pytest
 from bento.errors import ReleaseError
 from flows import release
 from flows.release import find_entry, promote
-from tasks.release import ledger
+from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
-from tasks.types import GateReport, Outcome, Verdict
+from tasks.types import Artifact, GateReport, Outcome, Verdict
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +119,24 @@ def test_only_blessed_versions_can_be_promoted_by_hand() -> None:
     assert find_entry("demo", "4") == version(4)
     with pytest.raises(ReleaseError, match="those are: 4"):
         find_entry("demo", "5")
+
+
+def test_a_new_version_leaves_the_alias_of_a_running_challenger_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(version(1), None)
+    newest = tracking.Version(name="demo", version="3", model_sha256="3" * 64, run_id="r")
+    set_aliases: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(tracking, "find_version", lambda name, tags: None)
+    monkeypatch.setattr(tracking, "register", lambda *args, **kwargs: newest)
+    monkeypatch.setattr(tracking, "set_alias", lambda *args: set_aliases.append(args))
+    model = Artifact(kind="onnx", path=Path("/m"), sha256="3" * 64, parents=(), made_by="quantize")
+    candidate = release.Candidate(
+        name="demo", model=model, tags={"retort.gate_key": "k"}, description="", golden=["a", "b"],
+        latency_p95_ms=None, run_id="r", card="",
+    )  # fmt: skip
+    assert release.register.fn(candidate) == newest
+    assert set_aliases == []
+    ledger.set_arm(
+        version(2), arm="challenger", share=0.1, expected=version(1), action="challenge", who="a", why="b"
+    )  # fmt: skip
+    assert release.register.fn(candidate) == newest
+    assert set_aliases == [("demo", "challenger", "2")]

@@ -9,18 +9,19 @@ import yaml
 from bento.errors import UserError
 from flows.stages import _runner
 from tasks.search.space import SearchConfig
-from tests.terminal import SMOKE, Terminal
+from tests.small import LEARNS, colours_build
+from tests.terminal import Terminal
 
 SEARCH: dict[str, Any] = {
     "trials": 2, "minutes": 5, "accuracy_drop": 0.9, "num_layers": [1, 2], "scheme": ["int8_static"], "workers": 2,
-    "distil": {"epochs": 1, "transfer": None},
+    "distil": {**LEARNS, "transfer": None},
 }  # fmt: skip
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    tree = yaml.safe_load(SMOKE.read_text(encoding="utf-8")) | {"name": "searched", "compress": {"search": SEARCH}}
-    tree["gate"]["accuracy"] = {"margin": 0.9}
+    gate = {"accuracy": {"margin": 0.99}, "min_rows": 20}
+    tree = colours_build(tmp_path) | {"name": "searched", "compress": {"search": SEARCH}, "gate": gate}
     path = tmp_path / "searched.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path

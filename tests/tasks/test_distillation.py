@@ -2,16 +2,19 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
 
+from tasks import distillation
 from tasks.architecture import load_classifier
 from tasks.batches import collate, tokenize
+from tasks.compress.context import Context
 from tasks.compress.distil import Distil
-from tasks.distillation import _Knowledge, distillation_loss, hidden_loss, relation_loss, spread
+from tasks.distillation import _Knowledge, distil_into, distillation_loss, hidden_loss, relation_loss, spread
 from tasks.task_types import UNLABELLED, SingleLabel
 from tasks.training import forward
 from tasks.vocabulary import cut_vocabulary
@@ -113,6 +116,18 @@ def test_a_teacher_beside_its_student_reads_the_same_tokens_under_its_own_number
     forward(student, batch)
     knowledge._ask_teacher(batch)
     assert float(knowledge._hidden(batch["attention_mask"].float()).detach()) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("transfer", "dropout"), [(None, True), ({"copies": 1}, False)])
+def test_dropout_stands_in_for_transfer_text(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transfer: Any, *, dropout: bool
+) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(distillation, "fit", lambda *_, dropout, **__: seen.append(dropout))
+    student = load_classifier(context.teacher.path)
+    tokenizer = AutoTokenizer.from_pretrained(context.teacher.path)
+    distil_into(student, tokenizer, Distil(transfer=transfer), context, work=tmp_path, name="distil")
+    assert seen == [dropout]
 
 
 def test_layers_are_spread_from_the_first_to_the_last() -> None:

@@ -1,3 +1,5 @@
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +8,9 @@ import pytest
 from bento.errors import DataError
 from tasks.compress.context import Context
 from tasks.data import read_split
+from tasks.data.parts import UNLABELLED_FILE
 from tasks.ensemble import torch_logits
-from tasks.transfer import TransferConfig, frequent_words, num_copies, read_transfer
+from tasks.transfer import TransferConfig, chosen_transfer, frequent_words, num_copies, read_transfer
 
 
 def test_a_file_of_sentences_is_answered_by_the_teacher_without_those_in_training(
@@ -35,6 +38,20 @@ def test_no_text_at_all_and_a_file_that_is_not_there_are_told(context: Context) 
         read_transfer(TransferConfig(copies=0), context)
     with pytest.raises(DataError, match="there is no nowhere"):
         read_transfer(TransferConfig(file="nowhere.txt"), context)
+
+
+def test_recent_text_of_a_retrain_is_answered_too_and_is_taken_where_the_config_asks_for_none(
+    context: Context, tmp_path: Path
+) -> None:
+    assert chosen_transfer(None, context.data.path) is None
+    data = tmp_path / "data"
+    shutil.copytree(context.data.path, data)
+    (data / UNLABELLED_FILE).write_text('"a red kite"\n"blue skies"\n', encoding="utf-8")
+    retrained = replace(context, data=replace(context.data, path=data, sha256="1" * 64))
+    config = chosen_transfer(None, data)
+    assert config is not None
+    texts, logits_NC = read_transfer(config, retrained)
+    assert (texts, logits_NC.shape) == (["a red kite", "blue skies"], (2, 3))
 
 
 def test_altered_copies_are_answered_once(context: Context) -> None:

@@ -43,6 +43,15 @@ def test_one_word_alone_gets_a_typo() -> None:
         assert sum(one != other for one, other in zip(words, changed, strict=True)) <= 1
 
 
+def test_what_both_halves_of_a_pair_name_is_replaced_by_the_same() -> None:
+    pair = ("Maria has 20 cards", "Maria lost 20 cards")
+    for how in ("names", "numbers"):
+        for seed in range(5):
+            first, second = perturb(pair, how, np.random.default_rng(seed))
+            assert first.split()[:3:2] == second.split()[:3:2]
+            assert (first.split()[1], second.split()[1]) == ("has", "lost")
+
+
 def test_both_halves_of_a_pair_are_changed_and_a_seed_gives_the_same_again() -> None:
     assert perturb(("a cat", "a dog"), "case", np.random.default_rng(0)) == ("A CAT", "A DOG")
     for how in PERTURBATIONS:

@@ -23,7 +23,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "prune_vocabulary": {"common": 10},
     "prune_weights": {"method": "one_shot", "epochs": 1},
     "train_quantized": {"epochs": 1},
-    "tune": {"threads": [1], "pad_multiples": [1], "graph_levels": ["all"]},
+    "tune": {"threads": [1], "pad_multiples": [1], "graph_levels": ["all"], "serving": False},
 }
 
 

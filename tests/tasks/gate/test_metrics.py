@@ -1,5 +1,6 @@
 """The gates of label sets, scores and entities: planted faults are caught, equals pass, foreign gates are refused."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,17 @@ import pytest
 
 from bento.errors import UserError
 from tasks.data.truths import write_entities
-from tasks.gate import GateConfig, MarginGate, check_gates, judge_metrics, metric_rules
+from tasks.gate import (
+    GateConfig,
+    MarginGate,
+    Probes,
+    SliceGate,
+    check_gates,
+    judge_measured,
+    judge_metrics,
+    judge_parts,
+    metric_rules,
+)
 from tasks.types import EntityPredictions, SigmoidPredictions
 
 MARGIN = 0.05
@@ -119,6 +130,68 @@ def test_the_first_metric_of_a_task_is_judged_by_even_when_no_gate_names_it():
     assert metric_rules(GateConfig(pearson=MarginGate(margin=0.1)), "score").keys() == {"spearman", "pearson"}
 
 
+def calibrated(num_rows, rng):
+    """Label probabilities that are as often right as they say."""
+    probabilities_NC = rng.random((num_rows, 4))
+    return predictions("multi_label", probabilities_NC, rng.random((num_rows, 4)) < probabilities_NC)
+
+
+def calibration(candidate, **gates):
+    (verdict,) = judge_measured(candidate, Probes(num_texts=0), GateConfig(calibration_error=0.05, **gates))
+    assert verdict.gate == "calibration_error"
+    return verdict
+
+
+def test_the_confidence_of_the_labels_that_are_answered_is_judged():
+    whole = calibrated(2_000, np.random.default_rng(0))
+    assert calibration(whole).outcome == "pass"
+    assert "answers" in calibration(whole).reason
+    sure_NC = np.where(whole.chosen_NC, 0.99, whole.probabilities_NC).astype(np.float32)
+    found = calibration(replace(whole, probabilities_NC=sure_NC))
+    assert (found.outcome, round(found.observed, 1)) == ("fail", 0.2), "of those from one half on, 3 in 4 are true"
+    silent = replace(whole, probabilities_NC=np.full_like(whole.probabilities_NC, 0.1))
+    assert (calibration(silent).outcome, calibration(silent).needed_n) == ("inconclusive", 100)
+
+
+def test_the_confidence_of_the_entities_that_are_found_is_judged():
+    rng = np.random.default_rng(1)
+    reference, rows = entities(1_500, rng)
+    half_wrong = altered(reference, rows, rng, 0.5, lambda one: (one[0], one[1] - 1, one[2]))
+    for said, outcome in ((0.5, "pass"), (0.9, "fail"), (0.46, "inconclusive")):
+        told = tuple(json.dumps([said] * len(row)) for row in rows)
+        assert calibration(replace(half_wrong, confidences=told)).outcome == outcome
+    assert calibration(half_wrong).outcome == "fail", "no confidence was said"
+
+
+def test_the_brier_loss_of_label_sets_sees_a_fault_below_the_threshold():
+    whole = calibrated(2_000, np.random.default_rng(2))
+    hidden_NC = np.where(whole.chosen_NC, whole.probabilities_NC, 0).astype(np.float32)
+    hidden = replace(whole, probabilities_NC=hidden_NC)
+    assert calibration(hidden).outcome == "pass", "what is answered is as it was"
+    asked = GateConfig(brier={"margin": 0.05})
+    outcomes = [
+        judge_metrics(candidate, whole, reference_name="teacher", config=asked)[1] for candidate in (whole, hidden)
+    ]
+    assert [(one.gate, one.outcome) for one in outcomes] == [
+        ("brier_vs_teacher", "pass"), ("brier_vs_teacher", "fail"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gates", "task", "why"),
+    [
+        ({"calibration_error": 0.1}, "score", "a score is a place on a scale and no probability"),
+        ({"brier": MarginGate()}, "score", "a score is a place on a scale and no probability"),
+        ({"brier": MarginGate()}, "entities", "what is not found has no probability.*gate.calibration_error"),
+    ],
+)
+def test_calibration_is_refused_with_the_reason_where_there_is_none(gates, task, why):
+    with pytest.raises(UserError, match=why):
+        check_gates(GateConfig(**gates), task)
+    check_gates(GateConfig(calibration_error=0.1), "entities")
+    check_gates(GateConfig(calibration_error=0.1, brier=MarginGate()), "multi_label")
+
+
 @pytest.mark.parametrize(
     ("gates", "task"),
     [
@@ -201,3 +274,46 @@ def test_a_broken_type_is_seen_by_macro_f1():
 def test_entities_have_no_probability_a_class_to_be_compared_by():
     with pytest.raises(UserError, match=r"gate.parity: a model of data.task entities"):
         check_gates(GateConfig(parity=0.1), "entities")
+
+
+def test_a_broken_rare_label_or_type_is_seen_by_slices_by_class():
+    rng = np.random.default_rng(4)
+    truth_NC = rng.random((4_000, 3)) < np.array([0.5, 0.5, 0.05])
+    reference = predictions("multi_label", truth_NC, truth_NC)
+    broken = predictions("multi_label", truth_NC & (rng.random((4_000, 3)) < np.array([1, 1, 0.5])), truth_NC)
+    config = GateConfig(micro_f1=MarginGate(margin=MARGIN), slices=[{"by": "class", "margin": 0.1}])
+    names = {"class": ("joy", "love", "fear")}
+    found = judge_metrics(broken, reference, reference_name="teacher", config=config, columns=names)
+    assert [(one.gate, one.outcome) for one in found] == [
+        ("micro_f1_vs_teacher", "pass"), ("micro_f1_vs_teacher_by_class", "fail"),
+    ]  # fmt: skip
+    assert "1 fail; worst is class=fear" in found[1].reason
+    same = judge_metrics(reference, reference, reference_name="teacher", config=config, columns=names)
+    assert [one.outcome for one in same] == ["pass", "pass"]
+    whole, rows = entities(600, rng)
+    worse = altered(whole, rows, rng, 1.0, lambda one: one if one[2] == "a" else None)
+    types = {"class": ("a", "b")}
+    found = judge_metrics(
+        worse, whole, reference_name="teacher", config=GateConfig(slices=config.slices), columns=types
+    )
+    assert [one.outcome for one in judge_parts(worse, whole, ("a", "b"), "teacher", config.slices[0])] == [
+        "pass",
+        "fail",
+    ]
+    assert found[1].outcome == "fail"
+
+
+def test_parts_of_the_rows_are_judged_apart_and_small_ones_do_not_decide():
+    rng = np.random.default_rng(7)
+    truth_N1 = rng.random((800, 1))
+    reference = predictions("score", truth_N1 + rng.normal(size=truth_N1.shape) * 0.05, truth_N1)
+    parts = ["mail" if at < 400 else "chat" if at < 780 else "fax" for at in range(800)]
+    spoilt_N1 = np.where(np.array(parts)[:, None] == "chat", rng.random((800, 1)), reference.probabilities_NC)
+    rule = SliceGate(by="channel", margin=0.1)
+    found = judge_parts(replace(reference, probabilities_NC=spoilt_N1), reference, parts, "teacher", rule)
+    assert [(one.gate, one.outcome) for one in found] == [
+        ("spearman_vs_teacher[channel=chat]", "fail"), ("spearman_vs_teacher[channel=fax]", "inconclusive"),
+        ("spearman_vs_teacher[channel=mail]", "pass"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="a score has no class"):
+        check_gates(GateConfig(slices=[{"by": "class"}]), "score")

@@ -8,7 +8,8 @@ import pytest
 
 from bento.errors import UserError
 from tasks.monitor.config import MonitorConfig
-from tasks.monitor.drift import drift_alpha, look, prediction_features
+from tasks.monitor.drift import drift_alpha, look
+from tasks.monitor.reference import prediction_features
 from tasks.stats.budget import alpha_per_look
 
 spec = importlib.util.spec_from_file_location("made_up", Path(__file__).with_name("made_up.py"))
@@ -32,6 +33,21 @@ def test_no_drift_is_quiet():
     assert set(found.tests) == {"embedding", "probabilities", "predicted_labels", "descriptors"}
 
 
+def test_a_look_without_drift_resamples_no_class_mix(monkeypatch):
+    rng = np.random.default_rng(0)
+    reference, still, moved = traffic.make_reference(rng), traffic.make_window(rng), traffic.make_window(rng, shift=1.5)
+    resampled = []
+    monkeypatch.setattr(
+        "tasks.stats.prior._resample", lambda *given: resampled.append(given) or np.ones((given[2], given[0]))
+    )
+    quiet = look(reference, still, config=QUICK, rng=rng)
+    assert not quiet.drifted
+    assert not resampled
+    assert sum(quiet.prior_window.values()) == pytest.approx(1, abs=1e-4)
+    assert look(reference, moved, config=QUICK, rng=rng).drifted
+    assert len(resampled) == 1
+
+
 def test_alarms_without_drift_stay_within_the_budget():
     """20 monitored lives of 5 looks, each life with its own reference; 5 % of the lives may alarm."""
     alarms = 0
@@ -41,6 +57,41 @@ def test_alarms_without_drift_stay_within_the_budget():
         windows = (traffic.make_window(rng, 200) for _ in range(QUICK.looks))
         alarms += any(look(reference, window, config=QUICK, rng=rng).drifted for window in windows)
     assert alarms <= 3
+
+
+def in_stretches(rng, number, length=20, *, shift=0.0):
+    """A window whose rows come in stretches that resemble each other, in an order of time."""
+    window = traffic.make_window(rng, number, shift=shift)
+    common = np.repeat(rng.normal(size=(number // length, window.embeddings_ND.shape[1])), length, axis=0)
+    times = np.arange(number) * 30.0
+    return replace(window, embeddings_ND=window.embeddings_ND + common, timestamps_s_N=times)
+
+
+def test_stretches_that_resemble_each_other_are_no_drift():
+    """40 windows of 10 stretches against rows of 300 such stretches, at 5 % for all four tests together."""
+    config, alarms, blind = QUICK.model_copy(update={"looks": 1, "false_alarm_budget": 0.1}), 0, 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        reference = traffic.make_reference(rng, 240)
+        spread = replace(reference, projected_MK=reference.project(_spread(rng, len(reference))))
+        window = in_stretches(rng, 200)
+        alarms += look(spread, window, config=config, rng=rng).drifted
+        blind += look(spread, replace(window, timestamps_s_N=None), config=config, rng=rng).drifted
+    assert alarms <= 5
+    assert blind > 20
+
+
+def _spread(rng, number):
+    """Embeddings of rows of which no two are of one stretch."""
+    window = traffic.make_window(rng, number)
+    return window.embeddings_ND + rng.normal(size=window.embeddings_ND.shape)
+
+
+def test_a_shift_is_found_among_stretches_that_resemble_each_other():
+    rng = np.random.default_rng(0)
+    reference = traffic.make_reference(rng)
+    reference = replace(reference, projected_MK=reference.project(_spread(rng, len(reference))))
+    assert look(reference, in_stretches(rng, 400, shift=4.0), config=QUICK, rng=rng).drifted
 
 
 def test_a_shift_of_the_embeddings_is_found_and_is_not_the_mix():

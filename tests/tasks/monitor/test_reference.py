@@ -40,11 +40,19 @@ def test_kept_rows_project_to_what_is_stored():
     assert distances.max() < 1e-5
 
 
+def test_it_knows_which_held_out_rows_it_keeps():
+    rows = held_out()
+    reference = fitted()
+    assert np.allclose(reference.probabilities_MC, rows["probabilities_NC"][reference.rows_M])
+    assert (fitted(rows_N=np.arange(200) + 1_000).rows_M == reference.rows_M + 1_000).all()
+
+
 def test_it_is_stored_whole_and_without_pickle(tmp_path):
     reference = fitted()
     reference.save(tmp_path)
     loaded = Reference.load(tmp_path)
     assert loaded.sha256 == reference.sha256
+    assert (loaded.rows_M == reference.rows_M).all()
     assert loaded.class_names == ("a", "b", "größer")
     assert np.array_equal(loaded.project(np.ones((2, 16))), reference.project(np.ones((2, 16))))
 

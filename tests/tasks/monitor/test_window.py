@@ -38,6 +38,14 @@ def test_descriptors_tell_unknown_words_split_words_and_urls(tokenizer_file):
     assert np.isfinite(np.stack(list(found.values()))).all()
 
 
+def test_another_script_and_another_language_are_told_from_english(tokenizer_file):
+    texts = ["where is the card that I lost", "wo ist die Karte die ich verlor", "где карта", "12 !"]
+    found = describe(texts, tokenizer_file)
+    assert found["non_ascii_letters"].tolist() == [0, 0, 1, 0]
+    english, german, russian, none = found["function_words"].tolist()
+    assert english > 0.5 > german == russian == none == 0
+
+
 def test_pairs_are_described_together(tokenizer_file):
     pair, joined = describe([("lost my", "card")], tokenizer_file), describe(["lost my card"], tokenizer_file)
     assert all(pair[name] == joined[name] for name in pair)

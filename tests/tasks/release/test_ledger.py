@@ -89,6 +89,21 @@ def test_a_promotion_after_a_rollback_can_be_rolled_back() -> None:
     assert ledger.previous_champion("demo") == version(1)
 
 
+def test_a_model_that_was_rolled_back_is_known_until_somebody_promotes_it_again() -> None:
+    swap(version(1), None)
+    assert ledger.rolled_back(version(1)) is None
+    swap(version(2), version(1))
+    swap(version(1), version(2), action="rollback")
+    undone = ledger.rolled_back(version(2))
+    assert undone is not None
+    assert undone["previous"] == "2"
+    assert ledger.rolled_back(version(1)) is None
+    same_weights = replace(version(3), model_sha256=version(2).model_sha256)
+    assert ledger.rolled_back(same_weights) is not None, "a new version of the same model is the same model"
+    swap(version(2), version(1))
+    assert ledger.rolled_back(version(2)) is None
+
+
 def test_a_blessing_counts_for_this_bento_and_digest_only() -> None:
     ledger.record(version(1), action="bless", who="retort", why="boot check passed", evidence={})
     assert ledger.blessed(version(1))
@@ -110,3 +125,98 @@ def test_evidence_that_is_not_finite_is_stored_as_standard_json() -> None:
     with engine().connect() as connection:
         stored = connection.execute(sa.text("SELECT evidence FROM ledger")).scalar_one()
     assert json.loads(stored, parse_constant=pytest.fail) == {"limit": None, "n": 3}
+
+
+def beside(new: Champion, expected: Champion, arm: str = "challenger", share: float = 0.1) -> ledger.Arm | None:
+    return ledger.set_arm(
+        new, arm=arm, share=share, expected=expected, action="challenge", who="ada", why="looks better"
+    )
+
+
+def test_an_arm_says_what_who_and_why() -> None:
+    swap(version(1), None)
+    found = beside(version(2), version(1))
+    assert found is not None
+    assert ledger.read_arms("demo") == {"challenger": found}
+    assert (found.version, found.share) == (version(2), 0.1)
+    newest = ledger.history("demo")[0]
+    assert (newest["action"], newest["who"], newest["why"], newest["version"]) == (
+        "challenge",
+        "ada",
+        "looks better",
+        "2",
+    )
+    assert newest["evidence"] == {"share": 0.1, "salt": found.salt}
+
+
+def test_another_share_keeps_the_salt_and_another_challenge_has_one_of_its_own() -> None:
+    swap(version(1), None)
+    first, more = beside(version(2), version(1)), beside(version(2), version(1), share=0.3)
+    assert first is not None
+    assert more is not None
+    assert (more.salt, more.since, more.share) == (first.salt, first.since, 0.3)
+    ledger.end_arms("demo", None, who="ada", why="enough")
+    again = beside(version(2), version(1))
+    assert again is not None
+    assert again.salt != first.salt
+
+
+def test_an_arm_that_is_taken_and_a_champion_that_moved_change_nothing() -> None:
+    swap(version(1), None)
+    beside(version(2), version(1))
+    assert beside(version(3), version(1)) is None
+    swap(version(4), version(1))
+    num_entries = len(ledger.history("demo"))
+    assert beside(version(2), version(1)) is None
+    assert ledger.read_arms("demo") == {}
+    assert len(ledger.history("demo")) == num_entries
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+def test_a_champion_that_moves_ends_challenge_and_shadow_with_an_entry_each(action: str) -> None:
+    swap(version(1), None)
+    beside(version(2), version(1))
+    beside(version(3), version(1), arm="shadow", share=1.0)
+    swap(version(2), version(1), action=action)
+    assert ledger.read_arms("demo") == {}
+    entries = {row["version"]: row for row in ledger.history("demo") if row["action"] == "withdraw"}
+    assert set(entries) == {"2", "3"}
+    assert entries["3"]["why"] == f"{action} of version 2 moved the champion"
+    assert entries["3"]["evidence"]["arm"] == "shadow"
+    assert ledger.history("demo")[2]["action"] == action
+
+
+def test_one_arm_can_be_ended_alone() -> None:
+    swap(version(1), None)
+    beside(version(2), version(1))
+    beside(version(3), version(1), arm="shadow", share=1.0)
+    assert set(ledger.end_arms("demo", "challenger", who="ada", why="worse")) == {"challenger"}
+    assert set(ledger.read_arms("demo")) == {"shadow"}
+    assert ledger.end_arms("demo", "challenger", who="ada", why="worse") == {}
+
+
+def test_arms_do_not_disturb_the_way_back() -> None:
+    swap(version(1), None)
+    beside(version(2), version(1))
+    swap(version(2), version(1))
+    beside(version(3), version(2), arm="shadow", share=1.0)
+    ledger.end_arms("demo", None, who="ada", why="enough")
+    assert ledger.previous_champion("demo") == version(1)
+
+
+def test_a_challenge_and_a_promotion_at_once_leave_no_challenger_beside_another_champion() -> None:
+    swap(version(1), None)
+    for number in range(2, 12):
+        champion = ledger.read_champion("demo")
+        assert champion is not None
+        barrier = Barrier(2)
+        threads = [
+            Thread(target=lambda: (barrier.wait(), beside(version(99), champion))),  # noqa: B023
+            Thread(target=lambda: (barrier.wait(), swap(version(number), champion))),  # noqa: B023
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ledger.read_champion("demo") == version(number)
+        assert ledger.read_arms("demo") == {}

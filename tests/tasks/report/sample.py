@@ -93,7 +93,7 @@ def build_summary() -> dict[str, Any]:
         ],
         "confusion": {"labels": [f"class {at}" for at in range(40)], "counts": np.eye(40, dtype=int).tolist()},
         "reliability": {
-            name: {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.95], "num_rows": [100.0, 2976.0]}
+            name: {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.95], "num_answers": [100.0, 2976.0]}
             for name in ("teacher", "candidate")
         },
         "analysis": analysis(),
@@ -236,25 +236,121 @@ def verdict(gate: str, outcome: str, observed: float, limit: float, **more: Any)
     return row | {"interval": None, "reason": ""} | more
 
 
-def monitor_evidence() -> dict[str, Any]:
-    """A look that found harm."""
+def look_evidence(
+    state: str = "harm", *, p: float = 0.0001, accuracy: float = 0.81, labels: int = 412
+) -> dict[str, Any]:
+    """What a look stores."""
+    enough = labels >= 50
     return {
-        "name": "bank",
-        "state": "harm",
-        "action": "retrain",
-        "reason": "audited accuracy is below its baseline",
-        "at": 1_795_000_000.0,
-        "num_rows": 1000,
-        "num_reference": 2000,
-        "tests": [
-            {"name": "embedding MMD", "p_value": 0.0001, "alpha": 0.0012, "statistic": 0.0123},
-            {"name": "prediction mix", "p_value": 0.21, "alpha": 0.0012, "statistic": 18.0},
-        ],
-        "false_alarm_budget": 0.1,
-        "looks": 90,
-        "label_mix": {"refund": [0.10, 0.23], HOSTILE: [0.2, 0.12]},
-        "baseline_accuracy": 0.92,
-        "audited_accuracy": {"value": 0.81, "low": 0.77, "high": 0.85, "n": 412},
-        "prior_looks": [{"at": 1_794_990_000.0, "state": "suspect", "action": "audit", "reason": "the input changed"}],
-        "window_sha256": "ab" * 32,
+        "state": state,
+        "champion_sha256": "ab" * 32,
+        "drift": {
+            "num_rows": 1000, "num_reference": 2000, "enough": True, "alpha": 0.0012, "alpha_source": "per look",
+            "num_permutations": 9_999, "num_unreadable": 0, "num_damaged": 0,
+            "tests": {
+                "embedding": {"statistic": 0.0123, "p_value": p / 4, "p_holm": p},
+                "predicted_labels": {"statistic": 18.0, "p_value": 0.07, "p_holm": 0.21},
+            },
+            "distances": {"length": 0.31, "url": 0.02},
+            "prior_reference": {"refund": 0.10, HOSTILE: 0.2, "transfer": 0.7},
+            "prior_window": {"refund": 0.23, HOSTILE: 0.12, "transfer": 0.65},
+            "prior_low": {"refund": 0.19, HOSTILE: 0.08, "transfer": 0.55},
+            "prior_high": {"refund": 0.27, HOSTILE: 0.16, "transfer": 0.75},
+            "prior_agrees": True, "prior_refusal": "",
+        },
+        "harm": {
+            "num_labels": labels, "num_errors": round(labels * (1 - accuracy)), "enough": enough,
+            "accuracy": {"value": accuracy, "low": accuracy - 0.04, "high": accuracy + 0.04},
+            "estimate": {"value": accuracy + 0.01, "low": accuracy - 0.02, "high": accuracy + 0.03},
+            "baseline_accuracy": 0.92, "baseline_rows": 2_500, "tolerance": 0.05, "limit": 0.14, "p_value": 0.0002,
+            "alpha": 0.0003, "harmful": state == "harm", "new_labels": ["chargeback"], "num_waiting": 7,
+            "alarms": ["e_cusum"] if state == "harm" else [], "e_value": 51_234.0 if state == "harm" else 2.0,
+            "e_level": 20_000.0 if enough else None, "e_path": [[1, 0.5], [200, 8.0], [412, 51_234.0]],
+            "num_volunteered": 31, "num_after_drift": 140, "errors_after_drift": 40, "rise": 4.2,
+            "rise_level": 2.5 if enough else None,
+            "triage": [{"method": "atc", "now": 0.9, "on_audited": 0.91, "error": 0.1, "num_audited": labels}],
+        },
+        "balance": {"error_now": 0.15, "error_after": 0.08, "saved": 2_100.0, "cost": 150.0},
+        "performance": performance_evidence(),
+    }  # fmt: skip
+
+
+def performance_evidence() -> dict[str, Any]:
+    """A service that broke its promise on latency."""
+    latency = {
+        "target": 0.99, "window_days": 30.0, "num_requests": 9_000.0, "num_bad": 180.0, "spent": 2.0, "burn_rate": 1.4,
+        "empty_in_days": 0.0, "state": "spent", "words": "broken",
+    }  # fmt: skip
+    good = {"target": 0.999, "num_bad": 0.0, "spent": 0.0, "burn_rate": 0.0, "empty_in_days": None, "state": "ok"}
+    return {
+        "state": "spent", "reason": "latency: 2.0 times the budget is spent", "sources": ["http://127.0.0.1:3000/metrics"],
+        "unread": [], "num_replicas": 2, "seconds": 3_600.0, "num_requests": 4_200, "per_s": 1.17,
+        "latency_ms": {"p50": 3.1, "p95": 22.0, "p99": 64.0}, "statuses": {"200": 4_190, "429": 10},
+        "cpu_cores": 0.31, "core_ms_per_request": 2.4, "memory_bytes": 312e6, "queue_ms_p99": 9.5, "queue_texts": 0.0,
+        "cache_hit_share": 0.12, "texts_per_run": 1.7, "padding_share": 0.1, "gpu": None,
+        "budgets": {"latency": latency, "availability": latency | good},
+    }  # fmt: skip
+
+
+def look_changes() -> dict[str, Any]:
+    """Words, properties and texts that differ."""
+    example = {
+        "text": HOSTILE,
+        "label": "refund",
+        "probability": 0.61,
+        "nearest": "my <b>card</b>",
+        "nearest_label": "transfer",
     }
+    words = [("chargeback", 0.12, 0.001, 9.1), ("transfer", 0.2, 0.4, -6.0)]
+    return {
+        "words": [{"word": w, "window": now, "reference": then, "z": z, "q": 0.001} for w, now, then, z in words],
+        "properties": [
+            {"name": "length", "window": 4.2, "reference": 3.7},
+            {"name": "url", "window": 0.02, "reference": 0.01},
+        ],
+        "unlike": [example],
+        "alike": [example | {"text": ("one side", "the other")}],
+    }
+
+
+def past_looks(num: int = 12) -> list[dict[str, Any]]:
+    """Looks of which the last found harm, oldest first."""
+    states = ["no_drift"] * (num - 4) + ["mix_only", "suspect", "suspect", "harm"]
+    actions = {"no_drift": "none", "mix_only": "correct_prior", "suspect": "audit", "harm": "retrain"}
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "at": 1_795_000_000.0 + 3_600 * at, "state": state, "action": actions[state], "reason": "what was found",
+            "number": at + 1, "spent": 0.0012 * (at + 1), "budget": 0.1,
+            "evidence": look_evidence(
+                state, p=0.0001 if state in ("suspect", "harm") else float(rng.uniform(0.05, 1)),
+                accuracy=0.81 if state == "harm" else 0.9, labels=20 + 30 * at,
+            ),
+        }
+        for at, state in enumerate(states)
+    ]  # fmt: skip
+
+
+def monitor_page() -> dict[str, Any]:
+    """The page of a look that found harm, with everything in it."""
+    looks = past_looks()
+    marks = (("promote", "v2", looks[4]), ("correct_prior", "", looks[8]), ("retrain", "", looks[11]))
+    return {
+        "name": "bank", "champion": "2", "state": "harm", "action": "retrain",
+        "created_at": "2026-11-18T12:26:40+00:00",
+        "reason": "audited accuracy is below its baseline", "evidence": look_evidence(), "changes": look_changes(),
+        "budget": {"false_alarm_budget": 0.1, "looks": 90, "num_looks": 7, "spent": 0.0082}, "min_labels": 50,
+        "looks": looks, "marks": [{"at": look["at"] + 60, "kind": kind, "text": text} for kind, text, look in marks],
+        "experiment": running_experiment(),
+    }  # fmt: skip
+
+
+def running_experiment() -> dict[str, Any]:
+    """An experiment in its shadow phase."""
+    process = {"now": 1.0, "largest": 1.2, "crossed_at": None, "curve": [0.0, 1.0]}
+    return {
+        "state": "shadow", "phase": "shadow", "challenger": "3", "champion": "2", "reason": "too few labels yet",
+        "config": {"max_labels": 500, "watch_labels": 200},
+        "evidence": {"num_pairs": 1_400, "num_disagreements": 60, "num_labels": 40, "needed_labels": 99,
+                     "better": process, "worse": process},
+    }  # fmt: skip

@@ -31,3 +31,25 @@ def test_shares_are_of_the_cases_and_a_test_without_cases_has_none(tmp_path: Pat
 def test_a_long_text_is_cut() -> None:
     assert cut("a" * 1000) == "a" * (MOST_CHARACTERS - 1) + "…"
     assert cut("short") == "short"
+
+
+def test_the_words_that_a_change_touched_are_marked_and_stay_in_sight() -> None:
+    summary, long = build_summary(), " ".join(f"w{at}" for at in range(100))
+    summary["behaviour_failures"][0] |= {"text": f"{long} my <b>crad</b> {long}", "altered": f"{long} my card {long}"}
+    view = behaviour_view(summary)
+    assert view is not None
+    (failure,) = view["failures"]
+    assert "my <mark>&lt;b&gt;crad&lt;/b&gt;</mark> w0 w1" in failure["text"], "what comes from the data is escaped"
+    assert failure["text"].startswith("…")
+    assert failure["text"].endswith("…")
+    assert "my <mark>card</mark> w0" in failure["altered"]
+    summary["behaviour_failures"][0] |= {"text": "no end", "altered": "no end."}
+    view = behaviour_view(summary)
+    assert view is not None
+    assert view["failures"][0]["altered"] == "no <mark>end.</mark>"
+
+
+def test_of_a_score_it_is_the_score_that_stays() -> None:
+    view = behaviour_view(build_summary() | {"task": "score"})
+    assert view is not None
+    assert view["tests"][0]["kind"] == "the score must stay, within the tolerance"

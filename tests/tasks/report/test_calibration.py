@@ -29,3 +29,15 @@ def test_without_a_threshold_only_the_curve_is_shown() -> None:
     assert view["shares"] == []
     assert "<svg" in view["chart"]
     assert calibration_view({}) is None
+
+
+def test_label_sets_and_entities_show_how_far_their_confidence_is_off(tmp_path: Path) -> None:
+    curve = {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.95], "num_answers": [50.0, 150.0]}
+    silent: dict[str, list[float]] = {"confidence": [], "accuracy": [], "num_answers": []}
+    curves = {"teacher": silent, "candidate": curve}
+    summary = build_summary() | {"analysis": {}, "task": "entities", "reliability": curves}
+    text = write_build_report(summary, tmp_path).read_text(encoding="utf-8")
+    assert "the score of each entity that is found" in text
+    assert "6.25 % of the candidate" in text, "(50 * 0.1 + 150 * 0.05) / 200"
+    assert "– of the teacher" in text
+    assert "F1 by type" in text or "weakest of" in text

@@ -36,8 +36,8 @@ def test_a_class_that_lost_is_red_and_named_and_the_others_are_not():
 
 def test_the_reliability_curve_has_both_models_and_counts_the_candidates_rows():
     curves = {
-        "candidate": {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.95], "num_rows": [100.0, 900.0]},
-        "teacher": {"confidence": [0.7], "accuracy": [0.6], "num_rows": [1000.0]},
+        "candidate": {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.95], "num_answers": [100.0, 900.0]},
+        "teacher": {"confidence": [0.7], "accuracy": [0.6], "num_answers": [1000.0]},
     }
     above, below = reliability_figure(curves).axes
     assert [text.get_text() for text in above.get_legend().get_texts()] == ["teacher", "candidate"]

@@ -60,3 +60,8 @@ def relative_luminance(colour: str) -> float:
 def test_texts_can_be_read_on_the_paper(scheme: dict[str, str], name: str):
     light, dark = sorted((relative_luminance(scheme[name]), relative_luminance(scheme["paper"])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.1, level AA
+
+
+@pytest.mark.parametrize(("text", "shown"), [("no drift", "No drift."), ("Why?", "Why?"), ("", "")])
+def test_a_sentence_begins_and_ends_as_one(text: str, shown: str) -> None:
+    assert theme.sentence(text) == shown

@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 
-from tasks.stats.budget import alpha_per_look, holm, permutations_needed
+from tasks.stats.budget import alpha_per_look, holm, permutations_needed, spent
 
 
 def test_independent_looks_at_this_level_spend_just_the_budget():
     assert 1 - (1 - alpha_per_look(0.1, 90)) ** 90 == pytest.approx(0.1)
+
+
+def test_the_chance_of_a_false_alarm_grows_with_the_looks_up_to_the_budget():
+    assert [spent(0.1, 90, looks) for looks in (0, 1, 90)] == pytest.approx([0, alpha_per_look(0.1, 90), 0.1])
 
 
 def test_enough_permutations_that_the_smallest_p_passes():

@@ -11,6 +11,7 @@ from tasks.stats.calibration import (
     calibration_error_interval,
     fit_temperature,
     reliability_curve,
+    set_brier_losses,
 )
 
 
@@ -70,10 +71,36 @@ def test_the_upper_end_of_the_calibration_error_is_safe():
     covered = []
     for _ in range(100):
         logits_NC, labels_N = sharpened(rng, 600, 1.5)
-        found = calibration_error_interval(softmax(logits_NC, axis=1), labels_N, rng=rng, num_resamples=200)
+        probabilities_NC = softmax(logits_NC, axis=1)
+        answers = (probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1) == labels_N, np.arange(600))
+        found = calibration_error_interval(*answers, num_rows=600, rng=rng, num_resamples=200)
+        assert found.value == pytest.approx(calibration_error(probabilities_NC, labels_N))
         assert found.low <= found.high
         covered.append(found.high >= truth)
     assert np.mean(covered) >= 0.93
+
+
+def test_answers_that_stand_together_in_their_rows_have_a_wider_interval():
+    rng = np.random.default_rng(5)
+    right_N = rng.random(400) < 0.7
+    row_M = np.repeat(np.arange(400), 5)
+    together = calibration_error_interval(
+        np.full(2_000, 0.8), np.repeat(right_N, 5), row_M, num_rows=400, rng=np.random.default_rng(0)
+    )
+    apart = calibration_error_interval(
+        np.full(2_000, 0.8), rng.permutation(np.repeat(right_N, 5)), row_M, num_rows=400, rng=np.random.default_rng(0)
+    )
+    assert together.value == pytest.approx(apart.value)
+    assert together.high - together.low > 1.7 * (apart.high - apart.low)
+    with pytest.raises(ValueError, match="at least one answer"):
+        calibration_error_interval(np.empty(0), np.empty(0, dtype=bool), np.empty(0, dtype=int), num_rows=5, rng=rng)
+
+
+def test_brier_of_label_sets_is_scikit_learns_of_each_label_added():
+    rng = np.random.default_rng(6)
+    probabilities_NC, truth_NC = rng.random((300, 3)), rng.integers(0, 2, (300, 3))
+    each = [brier_score_loss(truth_NC[:, at], probabilities_NC[:, at]) for at in range(3)]
+    assert set_brier_losses(probabilities_NC, truth_NC).mean() == pytest.approx(sum(each))
 
 
 def test_the_interval_of_brier_covers_its_true_value_about_as_often_as_it_says():
@@ -92,7 +119,8 @@ def test_the_interval_of_brier_covers_its_true_value_about_as_often_as_it_says()
 def test_the_reliability_curve_is_what_the_calibration_error_sums():
     logits_NC, labels_N = sharpened(np.random.default_rng(1), 500, 2.0)
     probabilities_NC = softmax(logits_NC, axis=1)
-    curve = {name: np.array(values) for name, values in reliability_curve(probabilities_NC, labels_N).items()}
-    assert curve["num_rows"].sum() == 500
-    error = (curve["num_rows"] * np.abs(curve["confidence"] - curve["accuracy"])).sum() / 500
+    found = reliability_curve(probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1) == labels_N)
+    curve = {name: np.array(values) for name, values in found.items()}
+    assert curve["num_answers"].sum() == 500
+    error = (curve["num_answers"] * np.abs(curve["confidence"] - curve["accuracy"])).sum() / 500
     assert error == pytest.approx(calibration_error(probabilities_NC, labels_N))

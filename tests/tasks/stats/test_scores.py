@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, pearsonr, spearmanr
+from scipy.stats import bootstrap, pearsonr, rankdata, spearmanr
 
 from tasks.stats.scores import (
+    _Ranks,
     pearson,
     pearson_difference,
     pearson_interval,
@@ -51,3 +52,11 @@ def test_a_model_does_not_differ_from_itself_and_is_above_a_noisier_one(differen
     same = difference(given_N, given_N, truth_N, **options)
     assert (same.low, same.value, same.high) == pytest.approx((0, 0, 0), abs=1e-12)
     assert difference(given_N, noisier_N, truth_N, **options).low > 0
+
+
+def test_ranks_of_a_resample_are_scipys_of_the_drawn_rows():
+    rng = np.random.default_rng(4)
+    values_N = rng.integers(0, 30, 80).astype(float)
+    rows_N = rng.integers(80, size=80)
+    counts_N = np.bincount(rows_N, minlength=80).astype(float)
+    assert _Ranks(values_N)(counts_N[None])[0, rows_N] == pytest.approx(rankdata(values_N[rows_N]))

@@ -1,0 +1,1 @@
+"""Other servers of the same ONNX file: scripts for environments of their own, where this project is not installed."""

@@ -1,0 +1,108 @@
+"""The commands about replicas: how many a load takes, and what an autoscaler makes of a day."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from bento.errors import UserError
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="For serve.objectives and serve.core_hour_price")]
+FromLog = Annotated[bool, typer.Option("--from-log", help="The last day of the request log")]
+Measure = Annotated[bool, typer.Option("--measure", help="Measure the replica again: about ten seconds of load")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(capacity)
+    app.command()(autoscale)
+
+
+def capacity(
+    name: Name,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second")] = None,
+    from_log: FromLog = False,
+    config: ConfigFile = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the estimate with the service at three rates")
+    ] = False,
+    measure: Measure = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replicas x threads x workers for a rate, within the latency objective, and what they cost."""
+    from flows import capacity as flow
+    from flows.show_capacity import show_capacity
+    from tasks.capacity.advice import advise
+    from tasks.capacity.traffic import logged
+
+    serve = _prepare(config)
+    if (rate is None) == (not from_log):
+        raise UserError("capacity: expected --rate R or --from-log, one of the two")
+    champion = flow.champion_of(name)
+    found = flow.measurement(champion, flow.texts_of(champion), serve.objectives, again=measure, check=check)
+    day = logged(name) if from_log else None
+    per_s, arrival_scv = (day.busiest_per_s, day.dispersion) if day else (rate or 0.0, 1.0)
+    layouts = advise(
+        found.replica, per_s, serve.objectives, core_hour_price=serve.core_hour_price, arrival_scv=arrival_scv
+    )
+    result = {
+        "name": name, "per_s": per_s, "arrival_scv": arrival_scv, "source": day.source if day else "--rate",
+        "objectives": serve.objectives.model_dump(), "core_hour_price": serve.core_hour_price,
+        "measurement": found.model_dump(), "layouts": [asdict(layout) for layout in layouts],
+    }  # fmt: skip
+    _show(result, show_capacity, as_json=as_json)
+
+
+def autoscale(
+    name: Name,
+    day: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Columns at and requests")] = None,
+    from_log: FromLog = False,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="A made-up day; the default")] = False,
+    policy: Annotated[list[Path] | None, typer.Option(help="A policy's YAML; repeatable. Default: the shipped")] = None,
+    busiest: Annotated[float | None, typer.Option(min=0.001, help="Requests/s of the synthetic busiest minute")] = None,
+    startup_s: Annotated[float, typer.Option(min=0, help="From a scaling decision to a ready pod")] = 30.0,
+    config: ConfigFile = None,
+    seed: int = 0,
+    report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write a page with the plot")] = None,
+    measure: Measure = False,
+    as_json: AsJson = False,
+) -> None:
+    """A day of traffic under the shipped autoscaling policy and under fixed capacity: replicas, misses, cost."""
+    from flows import capacity as flow
+    from flows.autoscale import compare, make_day, shipped
+    from flows.show_capacity import show_autoscale
+
+    serve = _prepare(config)
+    if sum((day is not None, from_log, synthetic)) > 1:
+        raise UserError("autoscale: expected one of --day, --from-log and --synthetic, got several")
+    champion = flow.champion_of(name)
+    found = flow.measurement(champion, flow.texts_of(champion), serve.objectives, again=measure, check=False)
+    policies = shipped(policy)
+    rng = np.random.default_rng(seed)
+    chosen = make_day(name, day, from_log=from_log, busiest=busiest, replica=found.replica, serve=serve,
+                      policies=policies, rng=rng)  # fmt: skip
+    result = compare(chosen, policies, found, serve, startup_s=startup_s) | {"name": name}
+    if report is not None:
+        from tasks.report.autoscale import write_autoscale_report
+
+        result["report"] = str(write_autoscale_report(result, report))
+    _show(result, show_autoscale, as_json=as_json)
+
+
+def _prepare(config: Path | None) -> Any:
+    """The `serve:` section, of a config or the default one."""
+    from bento.settings import configure
+    from flows.config import ServeConfig, load_config
+
+    configure()
+    return load_config(config).serve if config else ServeConfig()
+
+
+def _show(result: Any, show: Any, *, as_json: bool) -> None:
+    from flows.cli import _print_json, console
+
+    _print_json(result) if as_json else show(result, console)

@@ -1,0 +1,59 @@
+"""What the surroundings do to a run, in words: a database that does not answer, a disk that is full."""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from bento import settings
+from bento.errors import RetortError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SQLITE_FULL, SQLITE_IO = "database or disk is full", "disk I/O error"
+ROOM_BYTES = 1_000_000
+"""With less free than this SQLite cannot work."""
+
+
+class OutsideError(RetortError):
+    """Something that Retort needs is down or full; what was being done has changed nothing that serves."""
+
+
+@contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """Raises: OutsideError for a database that does not answer or is damaged, and for a full disk."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        raise (_full(what, str(settings.home())) if _is_full(error) else _no_database(what, error)) from error
+    except sa.exc.DatabaseError as error:
+        if type(error) is not sa.exc.DatabaseError:  # its subclasses are mistakes of ours
+            raise
+        raise _no_database(what, error) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise _full(what, str(error.filename or settings.home())) from error
+
+
+def _is_full(error: sa.exc.DBAPIError) -> bool:
+    """SQLite on a full disk says so, or speaks of an I/O error only."""
+    text = str(error.orig)
+    return SQLITE_FULL in text or (SQLITE_IO in text and shutil.disk_usage(settings.home()).free < ROOM_BYTES)
+
+
+def _no_database(what: str, error: sa.exc.DBAPIError) -> OutsideError:
+    url = sa.make_url(settings.database_url()).render_as_string(hide_password=True)
+    first = str(error.orig).strip().splitlines()[0]
+    return OutsideError(
+        f"{what}: expected Retort's database at {url} to answer, but it does not ({first}); nothing was decided and "
+        "nothing moved. `retort doctor` says whether it is there; run this again when it is"
+    )
+
+
+def _full(what: str, where: str) -> OutsideError:
+    return OutsideError(
+        f"{what}: expected room to write, but the disk is full ({where}); nothing moved. Free some space, or point "
+        "RETORT_HOME to another disk, and run this again"
+    )

@@ -1,0 +1,82 @@
+"""What a benchmark of serving has measured, as one picture: a panel for each part."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from tasks.report.charts import STYLE
+from tasks.report.theme import LIGHT
+
+COLOURS = ("candidate", "teacher", "good", "bad", "muted")
+"""The service has the first, its peers the others, in the order of the measurement."""
+PANEL_INCHES = (4.6, 3.4)
+COLUMNS = 2
+LIMIT_MS = 50.0
+
+
+def draw_serving(details: Mapping[str, Any], path: Path) -> None:
+    """The rates of the closed loop, p99 against the offered rate, and batching's curve, as far as they are there."""
+    with matplotlib.rc_context(STYLE):
+        panels = [("closed", details["closed"])] if "closed" in details else []
+        panels += list(details.get("open", {}).items())
+        panels += [("batching", details["batching"])] if "batching" in details else []
+        columns = min(COLUMNS, max(1, len(panels)))
+        rows = max(1, -(-len(panels) // columns))
+        figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
+        for at, (name, found) in enumerate(panels):
+            draw = {"closed": draw_rates, "batching": draw_batching}.get(name, draw_probes)
+            draw(figure.add_subplot(rows, columns, at + 1), found)
+            figure.axes[-1].set_title(_title(name), loc="left", fontsize=10.5, color=LIGHT["muted"])
+        figure.savefig(path, dpi=150)
+
+
+def draw_rates(axes: Axes, closed: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """A bar for each system, the repeats on it."""
+    for at, (name, repeats) in enumerate(reversed(list(closed.items()))):
+        per_s = [repeat["per_s"] for repeat in repeats]
+        median = float(np.median(per_s))
+        axes.barh(name, median, color=_colour(len(closed) - 1 - at), height=0.62, alpha=0.85)
+        axes.plot(per_s, [at] * len(per_s), "|", color=LIGHT["ink"], markersize=9)
+    axes.set_xlabel("answers a second, median and repeats")
+
+
+def draw_probes(axes: Axes, probes: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """A line for each system, and the limit."""
+    for at, (name, tried) in enumerate(probes.items()):
+        points = sorted((probe["rate"], probe["p99_ms"]) for probe in tried)
+        axes.plot(*zip(*points, strict=True), "o-", color=_colour(at), markersize=4, linewidth=1.4, label=name)
+    axes.axhline(LIMIT_MS, color=LIGHT["muted"], linewidth=1, linestyle="--")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("offered requests a second")
+    axes.set_ylabel("p99, ms (log)")
+    axes.grid(True)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def draw_batching(axes: Axes, batching: Mapping[str, Any]) -> None:
+    """Texts a second against the padded tokens of a batch, and without batching."""
+    budgets, per_s = zip(*batching["per_s"], strict=True)
+    axes.plot(budgets, per_s, "o-", color=LIGHT["candidate"], markersize=4, linewidth=1.4, label="similar lengths")
+    axes.axhline(batching["none_per_s"], color=LIGHT["muted"], linewidth=1, linestyle="--", label="no batching")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("tokens of a batch, padding included (log)")
+    axes.set_ylabel("texts a second, one thread")
+    axes.grid(True)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _colour(at: int) -> str:
+    return LIGHT[COLOURS[at % len(COLOURS)]]
+
+
+def _title(name: str) -> str:
+    return {"closed": "32 connections", "batching": "Batching in process"}.get(name, f"Open loop, {name}")

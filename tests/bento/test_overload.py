@@ -1,0 +1,165 @@
+"""What waits in the event loop is counted, and what would be late is refused from its bytes, and only that."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from bento.app import Server, create_app
+from bento.metrics import Metrics
+from bento.overload import AT_ONCE, Load, Overload, Turns
+from bento.request_ids import RequestIds
+from tests.live import live
+
+BODY = b'{"text": "my card"}'
+
+
+def request(headers: bytes = b"", body: bytes = BODY, line: bytes = b"POST /predict HTTP/1.1") -> bytes:
+    return b"%b\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n%b" % (line, len(body), headers, body)
+
+
+def make_overload(deadline_ms: float = 100, *, is_away: bool = False) -> Overload:
+    return Overload(Metrics(), deadline_ms=deadline_ms, ids=RequestIds(), is_away=lambda: is_away)
+
+
+def burden(load: Load, number: int, interval_s: float) -> None:
+    """So many in flight, with this mean time from one answer to the next."""
+    for _ in range(number):
+        load.begin()
+    load._interval_s = interval_s
+
+
+def test_the_wait_is_what_is_in_flight_times_the_mean_time_between_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    load = Load()
+    for _ in range(1_000):  # always four in flight, an answer every 2 ms
+        while load.in_flight < 4:
+            load.begin()
+        now += 0.002
+        load.end()
+    load.begin()
+    assert load.wait_s() == pytest.approx(3 * 0.002, rel=1e-3)
+    load.give_up(3)
+    assert load.wait_s() == 0  # the one that is left waits for nobody
+    load.end()
+    now += 60  # idle time is no time between answers
+    for _ in range(10):
+        load.begin()
+    assert load.wait_s() == pytest.approx(9 * 0.002, rel=0.05)
+
+
+@pytest.mark.anyio
+async def test_a_few_begin_in_each_iteration_and_in_the_order_in_which_they_came() -> None:
+    turns, begun, per_iteration = Turns(), list[int](), list[int]()
+    for number in range(3 * AT_ONCE + 1):
+        turns.take(lambda number=number: begun.append(number))  # type: ignore[misc]
+    while len(begun) < 3 * AT_ONCE + 1:
+        per_iteration.append(len(begun))
+        await asyncio.sleep(0)
+    assert begun == list(range(3 * AT_ONCE + 1))
+    assert per_iteration[0] == AT_ONCE
+    assert set(per_iteration) <= {AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE}
+    await asyncio.sleep(0)
+    turns.take(lambda: begun.append(-1))
+    assert begun[-1] == -1  # nothing waits, so it begins at once
+
+
+def test_nothing_is_refused_while_answers_come_in_time() -> None:
+    overload = make_overload(deadline_ms=100)
+    burden(overload.load, 50, 0.001)
+    assert overload.refusal(request()) is None
+
+
+def test_what_would_be_late_is_refused_with_the_reason_and_counted() -> None:
+    overload = make_overload(deadline_ms=100)
+    burden(overload.load, 2_001, 0.001)
+    answer = overload.refusal(request(b"X-Request-ID: mine-7\r\nConnection: keep-alive\r\n"))
+    assert answer is not None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "HTTP/1.1 429 Too Many Requests"
+    assert {"retry-after: 2", "x-request-id: mine-7", f"content-length: {len(body)}"} <= set(lines)
+    error = json.loads(body)["error"]
+    assert error["code"] == "queue_full"
+    assert "2001 requests wait, an answer in 2000 ms, and the request has at most 100 ms" in error["message"]
+    read = overload.metrics.registry.get_sample_value
+    assert read("retort_requests_total", {"route": "/predict", "status": "429"}) == 1
+    assert read("retort_rejected_total") == 1
+    assert read("retort_errors_total", {"code": "queue_full"}) == 1
+    assert read("retort_request_seconds_count", {"route": "/predict", "outcome": "overload"}) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(line=b"GET /livez HTTP/1.1"), request(line=b"POST /feedback HTTP/1.1"),
+        request(line=b"POST /predict HTTP/1.0"), request(b"Connection: close\r\n"),
+        request(b"Origin: https://example.org\r\n"), request(b"Expect: 100-continue\r\n"), request()[:-1],
+        request() + request(), b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=[
+        "a probe", "another route", "HTTP/1.0", "a last request", "a page of another origin", "a body held back",
+        "half a body", "two at once", "chunks",
+    ],
+)  # fmt: skip
+def test_what_is_not_one_whole_plain_request_goes_the_usual_way(data: bytes) -> None:
+    overload = make_overload()
+    burden(overload.load, 2_001, 0.001)
+    assert overload.refusal(request()) is not None
+    assert overload.refusal(data) is None
+
+
+def test_a_service_that_shuts_down_or_has_no_model_says_so_itself() -> None:
+    overload = make_overload(is_away=True)
+    burden(overload.load, 2_001, 0.001)
+    assert overload.refusal(request()) is None
+
+
+def test_a_forged_id_does_not_come_back() -> None:
+    overload = make_overload()
+    burden(overload.load, 2_001, 0.001)
+    answer = overload.refusal(request(b"X-Request-Id: a b\r\n"))
+    assert answer is not None
+    assert b"a b" not in answer
+
+
+def test_the_service_refuses_under_load_answers_again_after_it_and_keeps_the_connection(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server()
+    with live(create_app(server), server.overload) as url, httpx.Client(base_url=url) as client:
+        assert client.post("/predict", json={"text": "my card"}).status_code == 200
+        assert server.overload.load.in_flight == 0
+        burden(server.overload.load, 100_000, 0.01)
+        refused = client.post("/predict", json={"text": "my card"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert int(refused.headers["retry-after"]) > 900
+        v2 = client.post("/v2/models/tiny/infer", json={})
+        assert (v2.status_code, "requests wait" in v2.json()["error"]) == (429, True)
+        assert client.get("/livez").status_code == 200
+        server.overload.load.give_up(100_000)
+        assert client.post("/predict", json={"text": "my card"}).status_code == 200
+        assert server.overload.load.in_flight == 0
+
+
+def test_requests_wait_in_order_and_a_client_that_leaves_is_no_longer_counted() -> None:
+    overload = make_overload(deadline_ms=60_000)
+
+    async def slow(_request: Request) -> Response:
+        await asyncio.sleep(0.2)
+        return PlainTextResponse("done")
+
+    with live(Starlette(routes=[Route("/slow", slow)]), overload) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{url}/slow", timeout=0.05)
+        assert httpx.get(f"{url}/slow").text == "done"
+    assert overload.load.in_flight == 0
+    assert overload.load.wait_s() == 0

@@ -1,0 +1,30 @@
+"""An app behind the web server that the service has, on a port of its own."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+
+from bento.connections import BoundedProtocol
+from bento.overload import Overload
+
+
+@contextmanager
+def live(app: Starlette, overload: Overload | None = None) -> Iterator[str]:
+    """Serve `app` from a thread; the URL."""
+    protocol = type("Protocol", (BoundedProtocol,), {"overload": overload})
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, http=protocol, log_level="critical", server_header=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="live-server")
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server ended before it listened"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
