@@ -18,6 +18,8 @@ from prefect.input import RunInput  # noqa: E402
 from flows.exclusive import once  # noqa: E402
 
 SECONDS = 8.0
+COOLDOWN_MINUTES = 1.0
+"""After which a lost request is sent again: longer than a run takes to start on a busy machine, or it is given up."""
 
 
 class Approval(RunInput):
@@ -63,7 +65,7 @@ def look() -> None:
         | {"evidence": {"champion_sha256": "c"}, "payload": {"name": "smoke", "reason": "it hurts"}}
     )
     champion = Champion(name="smoke", version="1", model_sha256="c", model_path=Path("nowhere"), bento="smoke:1")
-    send_pending(load_config(SMOKE, ["monitor.cooldown_minutes=0.05"]), champion)
+    send_pending(load_config(SMOKE, [f"monitor.cooldown_minutes={COOLDOWN_MINUTES}"]), champion)
 
 
 def deploy() -> None:

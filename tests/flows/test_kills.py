@@ -36,10 +36,11 @@ class Machines:
         self._start("worker", "tests.slow_retrain", "serve")
 
     def _start(self, name: str, *arguments: str) -> None:
-        self.running[name] = subprocess.Popen(
-            [sys.executable, "-m", *arguments], env=self.environment, cwd=ROOT, text=True, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        with (self.home / f"{name}.log").open("a", encoding="utf-8") as log:
+            self.running[name] = subprocess.Popen(
+                [sys.executable, "-m", *arguments], env=self.environment, cwd=ROOT, text=True, start_new_session=True,
+                stdout=log, stderr=log,
+            )  # fmt: skip
 
     def kill(self) -> None:
         """Server, worker and the run that it started, all at once, as a power cut does."""
@@ -53,6 +54,11 @@ class Machines:
         command = [sys.executable, "-m", "tests.slow_retrain", "look"]
         done = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
+
+    def said(self) -> str:
+        """The end of what server and worker printed."""
+        logs = [self.home / "server.log", self.home / "worker.log"]
+        return "\n".join(f"{path.name}: {path.read_text(encoding='utf-8')[-3000:]}" for path in logs)
 
     def notes(self) -> list[str]:
         """What the retrains noted."""
@@ -130,7 +136,10 @@ def test_a_retrain_completes_once_though_server_worker_and_run_are_killed_in_its
     machines.start()
     with SyncPrefectClient(f"http://127.0.0.1:{machines.port}/api") as prefect:
         assert prefect.read_flow_run(running.id).state_name == "Running", "Prefect takes it for alive"
-        wait(lambda: (machines.look(), machines.notes().count("begun") == 2)[1], "the retrain that is asked for again")
+        try:
+            wait(lambda: (machines.look(), machines.notes().count("begun") == 2)[1], "the retrain asked for again")
+        except AssertionError as error:
+            raise AssertionError(machines.said()) from error
         assert prefect.read_flow_run(running.id).state_name == "Crashed"
         wait(lambda: machines.notes() == ["begun", "begun", "done"], "the end of the retrain")
         reach(prefect, start(prefect, look=1), "Completed")
