@@ -20,13 +20,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bento import access, handlers, records
 from bento.answer import Answer
 from bento.arm_counts import ArmCounts
 from bento.batcher import Batcher
 from bento.cache import AnswerCache, RedisCache
+from bento.connections import Endpoint
 from bento.inference import Inference
 from bento.loop_metrics import LoopMetrics
 from bento.metrics import Metrics, outcome
@@ -232,7 +232,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 )
 
 
-def _endpoint(server: Server, path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(server: Server, path: str, handler: Handler) -> Endpoint:
     """`handler` with its errors turned into answers and its time and status counted."""
     handler = access.guarded(server, path, handler)
 
@@ -292,22 +292,14 @@ def _middleware(settings: ServeSettings) -> Iterator[Middleware]:
         )
 
 
-class HotPath:
-    """ASGI middleware: what carries the traffic skips the router, which tries one pattern after another."""
+def direct_predict(server: Server) -> Endpoint | None:
+    """What answers plain requests to /predict that skip ASGI; None where its layers are needed for what is set.
 
-    def __init__(self, app: ASGIApp, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
-        """`endpoint` answers a POST to `path`, `app` all else."""
-        self.app = app
-        self.path = path
-        self.endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
-            response = await self.endpoint(Request(scope, receive))
-            await response(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+    Those are spans, and the client's address as a proxy forwards it, by which callers without keys are told apart.
+    """
+    if server.tracing is not None or (server.rate_limit is not None and server.keys is None):
+        return None
+    return _endpoint(server, "/predict", handlers.predict)
 
 
 def create_app(server: Server) -> Starlette:
@@ -327,10 +319,9 @@ def create_app(server: Server) -> Starlette:
     async def no_route(request: Request, _error: Exception) -> Response:
         return await otherwise(request)
 
-    hot = Middleware(HotPath, path="/predict", endpoint=_endpoint(server, "/predict", handlers.predict))
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[*_middleware(server.settings), hot],
+        middleware=list(_middleware(server.settings)),
         exception_handlers={404: no_route, 405: no_route},
     )

@@ -9,12 +9,17 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
+from starlette.requests import Request
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from bento.direct import MAX_HELD_BYTES, Exchange, Headers, read_head, response_bytes
 from bento.overload import ARRIVED, Overload
+from bento.request_ids import SCOPE_KEY
 from bento.schemas import ApiError
 
 REQUEST_WITHIN_S = 20.0
@@ -22,14 +27,23 @@ REQUEST_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 20.0
 """How long a client may leave what was sent to it unread."""
 MAX_HEADER_BYTES = 1 << 16
+Endpoint = Callable[[Request], Awaitable[Response]]
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+
+
+class Behind(NamedTuple):
+    """What a connection needs of the server behind it."""
+
+    overload: Overload
+    predict: Endpoint | None = None
+    """Answers plain requests to /predict, which then skip uvicorn; never raises."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    overload: ClassVar[Overload | None] = None
-    """Of the server in this process, once it is ready."""
+    behind: ClassVar[Behind | None] = None
+    """Once the server in this process is ready."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the first request has to come in time."""
@@ -37,14 +51,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._within_headers = self._within_request = False
         self._num_header_bytes = 0
         self._num_asked = 0
+        self._held: bytearray | None = None
+        """A plain request as far as it is here."""
         self._stalled: asyncio.TimerHandle | None = None
         self._slow: asyncio.TimerHandle | None = self.loop.call_later(REQUEST_WITHIN_S, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         super().connection_lost(exc)
-        if self.overload is not None:
-            self.overload.load.give_up(self._num_asked)
+        if self.behind is not None:
+            self.behind.overload.load.give_up(self._num_asked)
         self._num_asked = 0
         self._finish_request()
         self._finish_answer()
@@ -59,8 +75,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """A request's headers are there."""
         super().on_headers_complete()
         self._within_headers = False
-        if self.overload is not None:
-            self.overload.load.begin()
+        if self.behind is not None:
+            self.behind.overload.load.begin()
             self._num_asked += 1
             cast(dict[str, Any], self.scope)[ARRIVED] = time.perf_counter()
 
@@ -71,10 +87,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Let the request wait for its turn."""
-        if self.overload is None:
+        if self.behind is None:
             super()._start_asgi_task(cycle, app)
         else:
-            self.overload.begin(cast(dict[str, Any], cycle.scope), partial(self._begin, cycle, app))
+            self.behind.overload.begin(cast(dict[str, Any], cycle.scope), partial(self._begin, cycle, app))
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:
@@ -83,20 +99,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """A request was answered."""
         super().on_response_complete()
-        if self._num_asked and self.overload is not None:
-            self.overload.load.end()
+        if self._num_asked and self.behind is not None:
+            self.behind.overload.load.end()
             self._num_asked -= 1
 
     def data_received(self, data: bytes) -> None:
-        """Refuse what would be late, else parse; the common case, a whole request at once, sets no timer."""
-        if self.overload is not None and self._is_between() and (refusal := self.overload.refusal(data)):
-            self.transport.write(refusal)
-            self._wait_for_next()
-            return
-        if b"pgrade:" in data and not self._within_request:
-            data = _without_upgrade(data)
-        self._num_header_bytes += len(data)  # a request that begins in `data` counts from nought
-        super().data_received(data)
+        """Answer a plain request or refuse what would be late, else parse; a whole request at once sets no timer."""
+        if self.behind is not None and (self._held is not None or self._is_between()):
+            data = self._take_plain(data, self.behind)
+        if data:
+            self._parse(data)
         if not self._within_request:
             self._finish_request()
             return
@@ -104,6 +116,83 @@ class BoundedProtocol(HttpToolsProtocol):
             self._slow = self.loop.call_later(REQUEST_WITHIN_S, self._too_slow)
         if self._within_headers and self._num_header_bytes > MAX_HEADER_BYTES:
             self._refuse(ApiError(431, "headers_too_large", f"expected headers of at most {MAX_HEADER_BYTES} bytes"))
+
+    def _parse(self, data: bytes) -> None:
+        """The long way."""
+        if b"pgrade:" in data and not self._within_request:
+            data = _without_upgrade(data)
+        self._num_header_bytes += len(data)  # a request that begins in `data` counts from nought
+        super().data_received(data)
+
+    def _take_plain(self, data: bytes, behind: Behind) -> bytes:
+        """Answer, refuse or hold a plain request. Returns what has to go the long way."""
+        so_far: bytes | bytearray = data
+        if self._held is not None:
+            self._held += data
+            so_far = self._held
+        head = read_head(so_far)
+        if head is None or len(so_far) > head.end or self.flow.write_paused:
+            return self._let_go(so_far)
+        if len(so_far) < head.end:
+            return self._hold(so_far) if head.end <= MAX_HELD_BYTES else self._let_go(so_far)
+        self._held, self._within_request = None, False
+        if refusal := behind.overload.refusal(head.headers):
+            self.transport.write(refusal)
+            self._wait_for_next()
+            return b""
+        if behind.predict is None:
+            return bytes(so_far)
+        self._answer(head.headers, bytes(so_far[head.body_start :]), behind.overload, behind.predict)
+        return b""
+
+    def _hold(self, so_far: bytes | bytearray) -> bytes:
+        self._unset_keepalive_if_required()
+        self._held = bytearray(so_far) if self._held is None else self._held
+        self._within_request, self._within_headers = True, False
+        return b""
+
+    def _let_go(self, so_far: bytes | bytearray) -> bytes:
+        self._held, self._within_request = None, False
+        return bytes(so_far)
+
+    def shutdown(self) -> None:
+        """Answer what has begun to come, then end."""
+        if self._held is not None:
+            self._parse(self._let_go(self._held))
+        super().shutdown()
+
+    def _answer(self, headers: Headers, body: bytes, overload: Overload, predict: Endpoint) -> None:
+        """Let a plain request wait for its turn."""
+        self._unset_keepalive_if_required()
+        exchange = self.cycle = Exchange(body)  # type: ignore[assignment]
+        overload.load.begin()
+        self._num_asked += 1
+        scope: dict[str, Any] = {
+            "type": "http", "method": "POST", "path": "/predict", "headers": headers, "client": self.client,
+            ARRIVED: time.perf_counter(), SCOPE_KEY: overload.ids.of(headers),
+        }  # fmt: skip
+        overload.turns.take(partial(self._begin_exchange, exchange, predict, Request(scope, exchange.receive)))
+
+    def _begin_exchange(self, exchange: Exchange, predict: Endpoint, request: Request) -> None:
+        if not exchange.disconnected:
+            task = self.loop.create_task(self._respond(exchange, predict, request))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+
+    async def _respond(self, exchange: Exchange, predict: Endpoint, request: Request) -> None:
+        try:
+            response = await predict(request)
+        except BaseException:
+            self.transport.close()
+            raise
+        if exchange.disconnected:
+            return
+        exchange.response_started = exchange.response_complete = True
+        more = [*self.server_state.default_headers, (b"x-request-id", request.scope[SCOPE_KEY].encode())]
+        self.transport.write(response_bytes(response, more, keep_alive=exchange.keep_alive))
+        if not exchange.keep_alive or "connection" in response.headers:
+            self.transport.close()
+        self.on_response_complete()
 
     def pause_writing(self) -> None:
         """The client does not read: give it some time."""
@@ -151,7 +240,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, error: ApiError) -> None:
         """Say why, unless nothing was asked or another answer is on its way, and hang up."""
         busy = self.cycle is not None and not self.cycle.response_complete
-        answered = self.cycle is not None and self.cycle.response_started
+        answered = self._held is None and self.cycle is not None and self.cycle.response_started
         if self._within_request and not (busy if self._within_headers else answered):
             body = error.body()
             head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)

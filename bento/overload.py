@@ -15,8 +15,9 @@ from typing import Any
 
 from starlette.requests import Request
 
+from bento.direct import Headers
 from bento.metrics import Metrics, outcome
-from bento.request_ids import REQUEST_ID, RequestIds
+from bento.request_ids import RequestIds
 from bento.schemas import ApiError
 
 LEARNING_RATE = 0.01
@@ -30,12 +31,6 @@ TURNS = re.compile(r"/predict|/v2/models/[^/]+/infer")
 
 AT_ONCE = 16
 """Requests that begin in one iteration of the event loop: some milliseconds."""
-
-LINE = b"POST /predict HTTP/1.1\r\n"
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,7}) *(?:\r\n|$)", re.IGNORECASE)
-NAMED = re.compile(rb"\r\nx-request-id: *(%b) *(?:\r\n|$)" % REQUEST_ID.pattern, re.IGNORECASE)
-UNUSUAL = re.compile(rb"\r\n(?:connection: *close|expect:|origin:|transfer-encoding:|upgrade:)", re.IGNORECASE)
-"""Headers that change what the answer must look like or how the request is read: those go the long way."""
 
 
 def arrived_at(request: Request) -> float:
@@ -112,7 +107,7 @@ class Turns:
 
 
 class Overload:
-    """Refuses requests to /predict that would be late, from their bytes."""
+    """Refuses requests that would be late, plain ones before they cost anything."""
 
     def __init__(self, metrics: Metrics, *, deadline_ms: float, ids: RequestIds, is_away: Callable[[], bool]) -> None:
         """`deadline_ms` is the longest that any client waits; while `is_away`, answers need more than is said here."""
@@ -146,17 +141,12 @@ class Overload:
             self.metrics.rejected.inc()
             raise self._error()
 
-    def refusal(self, data: bytes) -> bytes | None:
-        """The whole answer to a whole request that would be late; None for all else, which goes the usual way."""
-        if not data.startswith(LINE) or not self.is_late():
+    def refusal(self, headers: Headers) -> bytes | None:
+        """The whole answer to a plain request that would be late; None to all others."""
+        if not self.is_late():
             return None
         started = time.perf_counter()
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = LENGTH.search(head)
-        if length is None or int(length[1]) != len(body) or UNUSUAL.search(head):
-            return None
-        named = NAMED.search(head)
-        answer = self._answer(named[1] if named else self.ids.new().encode())
+        answer = self._answer(self.ids.of(headers).encode())
         self._count(time.perf_counter() - started)
         return answer
 

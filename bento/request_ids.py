@@ -6,6 +6,7 @@ import random
 import re
 import sys
 import time
+from collections.abc import Iterable
 
 import orjson
 from starlette.requests import Request
@@ -34,6 +35,11 @@ class RequestIds:
         taken, self._random = self._random[:ID_BYTES], self._random[ID_BYTES:]
         return f"{time.time_ns() // 1_000_000:012x}{taken.hex()}"
 
+    def of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The id that came in `headers`, if it is one, else a new one."""
+        found = next((value for name, value in headers if name == b"x-request-id"), b"")
+        return found.decode() if REQUEST_ID.fullmatch(found) else self.new()
+
 
 class WithRequestId:
     """ASGI middleware: the caller's `X-Request-Id`, or a new one, comes back with whatever is answered."""
@@ -48,10 +54,8 @@ class WithRequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = self.ids.new().encode()
-        scope[SCOPE_KEY] = request_id.decode()
+        scope[SCOPE_KEY] = self.ids.of(scope["headers"])
+        request_id = scope[SCOPE_KEY].encode()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

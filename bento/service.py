@@ -116,11 +116,12 @@ class Lifetime:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Load the model and start the threads."""
-        from bento.connections import BoundedProtocol
+        from bento.app import direct_predict
+        from bento.connections import Behind, BoundedProtocol
 
         logging.getLogger("bento").setLevel(logging.INFO)
         await self.lifetime.enter_async_context(own_app().router.lifespan_context(own_app()))
-        BoundedProtocol.overload = server().overload
+        BoundedProtocol.behind = Behind(server().overload, direct_predict(server()))
         gc.collect()
         gc.freeze()  # a full collection over all that was imported stops every answer for 70 ms, without it for 1 ms
         drain_at_sigterm(server().settings.drain_ms / 1000)

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from bento.connections import BoundedProtocol
-from bento.overload import Overload
+from bento.connections import Behind, BoundedProtocol
 
 
 @contextmanager
-def live(app: Starlette, overload: Overload | None = None) -> Iterator[str]:
+def live(app: Starlette, behind: Behind | None = None) -> Iterator[str]:
     """Serve `app` from a thread; the URL."""
-    protocol = type("Protocol", (BoundedProtocol,), {"overload": overload})
+    protocol = type("Protocol", (BoundedProtocol,), {"behind": behind})
     config = uvicorn.Config(app, host="127.0.0.1", port=0, http=protocol, log_level="critical", server_header=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="live-server")

@@ -16,17 +16,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bento import connections
-from bento.app import Server, create_app
+from bento.app import Server, create_app, direct_predict
+from bento.connections import Behind
 from tests.live import live
 
 BODY = b'{"text": "my card"}'
 V2 = b"/v2/models/tiny/infer"
 
 
-@pytest.fixture
-def port(make_server: Callable[..., Server]) -> Iterator[int]:
-    """The port of a service."""
-    with live(create_app(make_server())) as url:
+@pytest.fixture(params=["through uvicorn", "directly"])
+def port(make_server: Callable[..., Server], request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a service, which answers plain requests in this way."""
+    server = make_server()
+    behind = Behind(server.overload, direct_predict(server)) if request.param == "directly" else None
+    with live(create_app(server), behind) as url:
         yield urlsplit(url).port or 0
 
 

@@ -13,16 +13,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from bento.app import Server, create_app
+from bento.connections import Behind
 from bento.metrics import Metrics
 from bento.overload import AT_ONCE, Load, Overload, Turns
 from bento.request_ids import RequestIds
 from tests.live import live
-
-BODY = b'{"text": "my card"}'
-
-
-def request(headers: bytes = b"", body: bytes = BODY, line: bytes = b"POST /predict HTTP/1.1") -> bytes:
-    return b"%b\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n%b" % (line, len(body), headers, body)
 
 
 def make_overload(deadline_ms: float = 100, *, is_away: bool = False) -> Overload:
@@ -75,13 +70,13 @@ async def test_a_few_begin_in_each_iteration_and_in_the_order_in_which_they_came
 def test_nothing_is_refused_while_answers_come_in_time() -> None:
     overload = make_overload(deadline_ms=100)
     burden(overload.load, 50, 0.001)
-    assert overload.refusal(request()) is None
+    assert overload.refusal([]) is None
 
 
 def test_what_would_be_late_is_refused_with_the_reason_and_counted() -> None:
     overload = make_overload(deadline_ms=100)
     burden(overload.load, 2_001, 0.001)
-    answer = overload.refusal(request(b"X-Request-ID: mine-7\r\nConnection: keep-alive\r\n"))
+    answer = overload.refusal([(b"x-request-id", b"mine-7")])
     assert answer is not None
     head, _, body = answer.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
@@ -97,36 +92,16 @@ def test_what_would_be_late_is_refused_with_the_reason_and_counted() -> None:
     assert read("retort_request_seconds_count", {"route": "/predict", "outcome": "overload"}) == 1
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        request(line=b"GET /livez HTTP/1.1"), request(line=b"POST /feedback HTTP/1.1"),
-        request(line=b"POST /predict HTTP/1.0"), request(b"Connection: close\r\n"),
-        request(b"Origin: https://example.org\r\n"), request(b"Expect: 100-continue\r\n"), request()[:-1],
-        request() + request(), b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    ],
-    ids=[
-        "a probe", "another route", "HTTP/1.0", "a last request", "a page of another origin", "a body held back",
-        "half a body", "two at once", "chunks",
-    ],
-)  # fmt: skip
-def test_what_is_not_one_whole_plain_request_goes_the_usual_way(data: bytes) -> None:
-    overload = make_overload()
-    burden(overload.load, 2_001, 0.001)
-    assert overload.refusal(request()) is not None
-    assert overload.refusal(data) is None
-
-
 def test_a_service_that_shuts_down_or_has_no_model_says_so_itself() -> None:
     overload = make_overload(is_away=True)
     burden(overload.load, 2_001, 0.001)
-    assert overload.refusal(request()) is None
+    assert overload.refusal([]) is None
 
 
 def test_a_forged_id_does_not_come_back() -> None:
     overload = make_overload()
     burden(overload.load, 2_001, 0.001)
-    answer = overload.refusal(request(b"X-Request-Id: a b\r\n"))
+    answer = overload.refusal([(b"x-request-id", b"a b")])
     assert answer is not None
     assert b"a b" not in answer
 
@@ -135,7 +110,7 @@ def test_the_service_refuses_under_load_answers_again_after_it_and_keeps_the_con
     make_server: Callable[..., Server],
 ) -> None:
     server = make_server()
-    with live(create_app(server), server.overload) as url, httpx.Client(base_url=url) as client:
+    with live(create_app(server), Behind(server.overload)) as url, httpx.Client(base_url=url) as client:
         assert client.post("/predict", json={"text": "my card"}).status_code == 200
         assert server.overload.load.in_flight == 0
         burden(server.overload.load, 100_000, 0.01)
@@ -157,7 +132,7 @@ def test_requests_wait_in_order_and_a_client_that_leaves_is_no_longer_counted() 
         await asyncio.sleep(0.2)
         return PlainTextResponse("done")
 
-    with live(Starlette(routes=[Route("/slow", slow)]), overload) as url:
+    with live(Starlette(routes=[Route("/slow", slow)]), Behind(overload)) as url:
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(f"{url}/slow", timeout=0.05)
         assert httpx.get(f"{url}/slow").text == "done"

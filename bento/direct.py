@@ -1,0 +1,88 @@
+"""POST /predict from its bytes to its handler, when it is a plain request, as nearly all are.
+
+uvicorn's parser calls back for every header, and its scope, its request cycle and the layers of ASGI around the handler
+cost more than the handler. What is not plain (chunks, an offer of another protocol, a page of another origin, several
+requests at once, the last of a connection) goes through them, and is answered alike.
+"""
+
+import asyncio
+import re
+from collections.abc import MutableMapping
+from typing import Any, NamedTuple
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+LINE = b"POST /predict HTTP/1.1\r\n"
+HEAD = re.compile(rb"POST /predict HTTP/1\.1\r\n((?:[A-Za-z0-9-]++:[\t -~\x80-\xff]*+\r\n){1,64}+)\r\n")
+"""Possessive throughout, so that a head which does not match costs time in proportion to its length only."""
+FIELD = re.compile(rb"([A-Za-z0-9-]++):([^\r\n]*+)\r\n")
+UNUSUAL = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))
+"""Headers that change what the answer must look like or how the request is read."""
+MAX_LENGTH_DIGITS = 7
+MAX_HELD_BYTES = 1 << 16
+"""A plain request is waited for up to this length; many clients send its head and its body one after the other."""
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case, and values."""
+
+
+class Head(NamedTuple):
+    """Of a plain POST to /predict."""
+
+    headers: Headers
+    body_start: int
+    end: int
+    """Where in the bytes its body begins and ends."""
+
+
+def read_head(data: bytes | bytearray) -> Head | None:
+    """The head of the plain request that `data` begins with; None for part of a head, and for all that is not plain."""
+    if not data.startswith(LINE):
+        return None
+    head = HEAD.match(data)
+    if head is None:
+        return None
+    headers = [(bytes(name).lower(), bytes(value).strip(b" \t")) for name, value in FIELD.findall(head[1])]
+    length: bytes | None = None
+    for name, value in headers:
+        if name == b"content-length":
+            if length is not None or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+                return None
+            length = value
+        elif name in UNUSUAL or (name == b"connection" and value.lower() != b"keep-alive"):
+            return None
+    return None if length is None else Head(headers, head.end(), head.end() + int(length))
+
+
+class Exchange:
+    """One request and its answer, in place of uvicorn's `RequestResponseCycle`, of which it has what a connection reads
+    and sets."""
+
+    __slots__ = ("body", "disconnected", "keep_alive", "message_event", "response_complete", "response_started")
+
+    def __init__(self, body: bytes) -> None:
+        """A request that is here to its last byte."""
+        self.body: bytes | None = body
+        self.keep_alive = True
+        self.disconnected = self.response_started = self.response_complete = False
+        self.message_event = asyncio.Event()
+        """Set when the client goes away."""
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """As ASGI has it: the body, then, when it happens, that the client is gone."""
+        if self.body is not None:
+            body, self.body = self.body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self.message_event.wait()
+        return {"type": "http.disconnect"}
+
+
+def response_bytes(response: Response, more: Headers, *, keep_alive: bool) -> bytes:
+    """A whole HTTP/1.1 answer with `more` headers before its own."""
+    parts = [STATUS_LINE[response.status_code]]
+    for name, value in (*more, *response.raw_headers):
+        parts += (name, b": ", value, b"\r\n")
+    if not keep_alive and "connection" not in response.headers:
+        parts.append(b"connection: close\r\n")
+    return b"".join((*parts, b"\r\n", response.body))
