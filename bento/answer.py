@@ -13,8 +13,6 @@ from bento.task_types import Answers, Floats, confidences, named
 if TYPE_CHECKING:
     from bento.predictor import Predictor, Text
 
-PROBABILITY_DIGITS = 6
-"""Decimal places of a probability in the log."""
 OBJECT_BYTES = 600
 """What an answer's Python objects take beside their contents."""
 
@@ -52,11 +50,6 @@ class Answer:
     def probabilities(self) -> list[float]:
         """Of each class, as they are sent."""
         values: list[float] = self.probabilities_C.tolist()
-        return values
-
-    def logged_probabilities(self) -> list[float]:
-        """Of each class, as they are logged: rounded."""
-        values: list[float] = self.probabilities_C.astype(np.float64).round(PROBABILITY_DIGITS).tolist()
         return values
 
     def dump(self) -> bytes:

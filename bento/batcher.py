@@ -140,13 +140,13 @@ class Batcher:
         inference. Raises: QueueFullError for all of them.
         """
         cost = predictor.serving.cost
-        costs_ms = [cost.of(1, len(encoding.ids)) for encoding in encodings]
+        costs_ms = [cost.of(1, len(encoding)) for encoding in encodings]
         now = time.perf_counter()
         self.admit(len(texts), deadline - now, sum(costs_ms))
         if len(self._threads) < self._num_workers(predictor):
             self._add_workers(self._num_workers(predictor))
         added = [
-            Waiting(predictor, text, encoding, len(encoding.ids), cost_ms, now, deadline, [self._create_future()])
+            Waiting(predictor, text, encoding, len(encoding), cost_ms, now, deadline, [self._create_future()])
             for text, encoding, cost_ms in zip(texts, encodings, costs_ms, strict=True)
         ]
         self._count(len(added), sum(costs_ms))

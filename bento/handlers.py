@@ -180,7 +180,7 @@ def log_rows(
                 "text": first,
                 "text_pair": second,
                 "label": answer.logged,
-                "probabilities": answer.logged_probabilities(),
+                "probabilities": answer.probabilities_C,
                 "audit": records.drawn_for_audit(common["request_id"], item, audit_rate),
                 "audit_rate": audit_rate,
             }

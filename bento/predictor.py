@@ -80,7 +80,7 @@ def pad(encodings: Sequence[Encoding], pad_id: int, *, multiple: int = 1, limit:
     mask_BT = np.zeros_like(ids_BT)
     types_BT = np.zeros_like(ids_BT)
     for row, encoding in enumerate(encodings):
-        num_tokens = len(encoding.ids)
+        num_tokens = len(encoding)
         ids_BT[row, :num_tokens] = encoding.ids
         mask_BT[row, :num_tokens] = 1
         types_BT[row, :num_tokens] = encoding.type_ids

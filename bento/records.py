@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Literal
 
+import numpy as np
 import orjson
 import sqlalchemy as sa
+from numpy.typing import ArrayLike
 from sqlalchemy.exc import IntegrityError
 
 from bento import database, redaction
@@ -27,6 +29,8 @@ _values = itemgetter(*COLUMNS)
 _ADDED = {"caller": None, "audit_rate": None}
 """Columns that lines of an earlier version's spool lack."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+PROBABILITY_DIGITS = 6
+"""Decimal places of a probability in the log."""
 ROUND_TO_ROWS = 32
 DRAW_KEY = os.urandom(16)
 """Without it nobody can choose request ids that are drawn, and so what accuracy is measured on."""
@@ -77,13 +81,18 @@ def spool_line(row: Row, stored_text: Callable[[str], str]) -> bytes:
     stored = row | {
         "text": stored_text(row["text"]),
         "text_pair": None if pair is None else stored_text(pair),
-        "probabilities": orjson.dumps(row["probabilities"]).decode(),
+        "probabilities": _rounded(row["probabilities"]).decode(),
     }
     line = orjson.dumps(stored, option=orjson.OPT_APPEND_NEWLINE)
     if NUL not in line:
         return line
     clean = {key: redaction.without_nul(value) if isinstance(value, str) else value for key, value in stored.items()}
     return orjson.dumps(clean, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _rounded(probabilities: ArrayLike) -> bytes:
+    values = np.asarray(probabilities, dtype=np.float64).round(PROBABILITY_DIGITS)
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def stored_row(line: bytes) -> tuple[Any, ...] | None:
