@@ -185,10 +185,12 @@ class BoundedProtocol(HttpToolsProtocol):
         except BaseException:
             self.transport.close()
             raise
-        if exchange.disconnected:
-            return
+        if not exchange.disconnected:
+            self._send(exchange, response, request.scope[SCOPE_KEY])
+
+    def _send(self, exchange: Exchange, response: Response, request_id: str) -> None:
         exchange.response_started = exchange.response_complete = True
-        more = [*self.server_state.default_headers, (b"x-request-id", request.scope[SCOPE_KEY].encode())]
+        more = [*self.server_state.default_headers, (b"x-request-id", request_id.encode())]
         self.transport.write(response_bytes(response, more, keep_alive=exchange.keep_alive))
         if not exchange.keep_alive or "connection" in response.headers:
             self.transport.close()

@@ -38,20 +38,6 @@ def timed(piece: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def timed_coroutine(piece: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same of a coroutine that hardly ever has to wait."""
-
-    @functools.wraps(function)
-    async def run(*arguments: Any, **settings: Any) -> Any:
-        start = time.thread_time()
-        try:
-            return await function(*arguments, **settings)
-        finally:
-            used_s[threading.current_thread().name, piece] += time.thread_time() - start
-
-    return run
-
-
 class TimedTokenizer:
     """A tokenizer, whose class takes no changes, with its calls timed."""
 
@@ -69,8 +55,8 @@ def install() -> None:
     """Put the clocks in."""
     import onnxruntime
     import orjson
-    from uvicorn.protocols.http import httptools_impl
 
+    from bento.connections import BoundedProtocol
     from bento.predictor import Predictor
 
     for name in ("run", "run_with_iobinding", "run_with_ort_values"):
@@ -78,9 +64,8 @@ def install() -> None:
         setattr(onnxruntime.InferenceSession, name, timed(RUNTIME, run))
     for name in ("loads", "dumps"):
         setattr(orjson, name, timed(JSON_CODEC, getattr(orjson, name)))
-    protocol, cycle = httptools_impl.HttpToolsProtocol, httptools_impl.RequestResponseCycle
-    protocol.data_received = timed(HTTP_IN, protocol.data_received)  # type: ignore[method-assign]
-    cycle.send = timed_coroutine(HTTP_OUT, cycle.send)  # type: ignore[method-assign]
+    for name, piece in (("data_received", HTTP_IN), ("_send", HTTP_OUT)):
+        setattr(BoundedProtocol, name, timed(piece, getattr(BoundedProtocol, name)))
     load = Predictor.__init__
 
     @functools.wraps(load)

@@ -1,6 +1,5 @@
 """Clocks of CPU time: booked by thread and piece, and nothing of what is called is changed."""
 
-import asyncio
 import threading
 import time
 from pathlib import Path
@@ -44,14 +43,6 @@ def test_a_call_that_fails_is_booked_and_fails() -> None:
     with pytest.raises(KeyError, match="planted"):
         clocks.timed("piece", fail)()
     assert clocks.used_s["MainThread", "piece"] >= 0.01
-
-
-def test_a_coroutine_is_booked() -> None:
-    async def answer() -> str:
-        return work(0.02)
-
-    assert asyncio.run(clocks.timed_coroutine("piece", answer)()) == "done"
-    assert clocks.used_s["MainThread", "piece"] >= 0.02
 
 
 def test_a_timed_tokenizer_gives_what_the_tokenizer_gives(model: Path) -> None:
