@@ -107,12 +107,12 @@ def make_candidate(
     behaviour = stage("behaviour", partial(try_behaviour, config=config.behaviour, seed=config.teacher.seed))(
         data=data.artifact, teacher=exported.artifact, candidate=calibrated.artifact
     )
-    given = {"data": data.artifact, "evaluation": evaluation.artifact, "candidate_name": candidate}
-    if config.data.task == "single_label":
-        given |= {"teacher_logits": logits.artifact, "candidate": calibrated.artifact}
-        analysis = stage("analysis", partial(analyse, config=config.errors, seed=config.teacher.seed))(**given)
-    else:
-        analysis = stage("analysis", analyse_answers)(**given)
+    given = {"data": data.artifact, "evaluation": evaluation.artifact, "candidate": calibrated.artifact}
+    of_classes = config.data.task == "single_label"
+    if of_classes:
+        given["teacher_logits"] = logits.artifact
+    analysed = partial(analyse if of_classes else analyse_answers, config=config.errors, seed=config.teacher.seed)
+    analysis = stage("analysis", analysed)(candidate_name=candidate, **given)
     scores = read_scores(evaluation.artifact.path)
     return Built(
         steps=(*steps, *walk.steps, calibrated, evaluation, behaviour, analysis),
@@ -153,8 +153,6 @@ def _check_classes(config: Config, data: Artifact) -> None:
     """Raises: UserError for a class of the config, or a time column, that the data does not have."""
     labels = read_labels(data.path)
     config.behaviour.check_classes(entity_types(labels) if config.data.task == "entities" else labels)
-    if config.data.task != "single_label":
-        return
     if config.serve.abstain is not None:
         config.serve.abstain.check_classes(labels)
     check_errors(config.errors, data.path)

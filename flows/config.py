@@ -144,7 +144,7 @@ class Config(Section):
         kinds = {technique.kind for technique in self.compress} if isinstance(self.compress, tuple) else set()
         asked = {
             "serve.abstain": self.serve.abstain is not None,
-            "errors": bool(self.errors.model_fields_set),
+            "errors.costs": bool(self.errors.costs),
             "release.experiment": self.release.experiment is not None,
             "release.approval require_if": self.release.approval == "require_if",
             "compress.search": not isinstance(self.compress, tuple),

@@ -3,7 +3,6 @@
 Every table is a whole CSV file in the artifact; `analysis.json` has what the report shows of them.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,21 @@ from bento.predictor import Predictor
 from bento.task_types import softmax
 from tasks.analysis import calibrated, flips, inputs, label_errors, neighbours, over_time, slices
 from tasks.analysis.config import ErrorsConfig
+from tasks.analysis.files import Tables, read_analysis, write_analysis
+from tasks.analysis.where import where_tables
 from tasks.data import read_labels, read_split
 from tasks.evaluate import read_class_predictions
 from tasks.store import Step, run_step
-from tasks.tables import Rows, shown, write_table
+from tasks.tables import Rows, shown
 from tasks.task_types import SingleLabel
 from tasks.types import Artifact, Predictions, Split
 
 __all__ = ["ErrorsConfig", "analyse", "check_errors", "read_analysis"]
 
-ANALYSIS_FILE = "analysis.json"
-NUM_SHOWN = 12
-NUM_NEIGHBOURS = 3
+MEASURE = "accuracy"
 ERROR_COLUMNS = (
     "id", "text", "label", "candidate", "candidate_probability", "teacher", "teacher_probability", "abstained",
-    "unknown_token", "new_words", "cut",
-    *(f"{what}_{number}" for number in range(1, NUM_NEIGHBOURS + 1) for what in ("nearest", "nearest_label", "cosine")),
+    *inputs.READING_COLUMNS, *neighbours.neighbour_columns("label"),
 )  # fmt: skip
 
 
@@ -65,12 +63,6 @@ def check_errors(config: ErrorsConfig, data: Path) -> None:
         over_time.read_times(data, config.time)
 
 
-def read_analysis(folder: Path) -> dict[str, Any]:
-    """What the report shows."""
-    found: dict[str, Any] = json.loads((folder / ANALYSIS_FILE).read_text(encoding="utf-8"))
-    return found
-
-
 class _Analysis:
     """The inputs of every table, read once."""
 
@@ -91,9 +83,12 @@ class _Analysis:
         candidate_N, teacher_N = self.candidate.correct_N, self.teacher.correct_N
         rule = self.predictor.manifest.abstain
         curve = calibrated.selective_curve(self.candidate, self.labels, rule)
-        periods, trend = self._periods()
-        conditions = slices.describe(self.test.texts, self.test.labels)
-        tables: dict[str, tuple[tuple[str, ...], Rows]] = {
+        conditions = slices.describe(self.test.texts, [{f"class {label}"} for label in self.test.labels])
+        where, trend = where_tables(
+            self.config, self.data, conditions, reading,
+            candidate_N=candidate_N, teacher_N=teacher_N, measure=MEASURE, rng=rng,
+        )  # fmt: skip
+        tables: Tables = where | {
             "flips": (
                 flips.FLIP_COLUMNS,
                 flips.flips(self.test, self.teacher, self.candidate, self.labels),
@@ -103,21 +98,13 @@ class _Analysis:
                 flips.confusions(self.test, self.teacher, self.candidate, self.labels, self.costs_CC),
             ),
             "errors": (ERROR_COLUMNS, self._errors(reading)),
-            "slices": (
-                slices.COLUMNS,
-                slices.find_slices(conditions, ~candidate_N, rng, most=self.config.max_slices),
-            ),
             "label_errors": (label_errors.COLUMNS, self._label_errors()),
-            "inputs": (inputs.COLUMNS, inputs.by_reading(reading, candidate_N, teacher_N)),
             "coverage": (calibrated.COLUMNS, calibrated.curve_rows(curve)),
         }
-        if periods:
-            tables["over_time"] = (over_time.COLUMNS, periods)
-        for name, (columns, rows) in tables.items():
-            write_table(out / f"{name}.csv", columns, rows)
         lost, gained = teacher_N & ~candidate_N, ~teacher_N & candidate_N
         found = {
             "num_rows": len(self.test),
+            "measure": MEASURE,
             "num_lost": int(lost.sum()),
             "num_gained": int(gained.sum()),
             "mean_cost": {
@@ -130,17 +117,8 @@ class _Analysis:
             "calibration": calibrated.calibration(self.candidate, self.predictor.manifest),
             "abstention": calibrated.abstention(self.candidate, self.labels, rule) if rule else None,
             "area_under_risk": curve.area,
-            "num": {name: len(rows) for name, (_, rows) in tables.items()},
-            "tables": {name: _shown(name, rows) for name, (_, rows) in tables.items()},
         }
-        (out / ANALYSIS_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
-
-    def _periods(self) -> tuple[Rows, float | None]:
-        if self.config.time is None:
-            return [], None
-        times_N = over_time.read_times(self.data, self.config.time)
-        candidate_N, teacher_N = self.candidate.correct_N, self.teacher.correct_N
-        return over_time.by_period(times_N, candidate_N, teacher_N), over_time.trend_p(times_N, candidate_N)
+        write_analysis(out, tables, found)
 
     def _label_errors(self) -> Rows:
         """Of validation and test, which the teachers' answers were not trained on."""
@@ -167,29 +145,18 @@ class _Analysis:
 
     def _errors(self, reading: inputs.Reading) -> Rows:
         """Every error of the candidate with how it was read and what training shows that is like it."""
-        wrong = np.flatnonzero(~self.candidate.correct_N)
-        training = [shown(text) for text in self.train.texts]
-        rows_EK, cosines_EK = neighbours.nearest(
-            [shown(self.test.texts[at]) for at in wrong], training, most=NUM_NEIGHBOURS
-        )
+        wrong = np.flatnonzero(~self.candidate.correct_N).tolist()
         abstained_N = self.predictor.abstains(self.candidate.probabilities_NC)
-        rows = []
-        for at, near, cosines in zip(wrong, rows_EK, cosines_EK, strict=True):
-            row = error_row(int(at), self.test, self.candidate, self.teacher, self.labels)
-            row |= {
-                "abstained": bool(abstained_N[at]),
-                "unknown_token": bool(reading.unknown_N[at]),
-                "new_words": " ".join(reading.new_words[at]),
-                "cut": bool(reading.cut_N[at]),
-            }
-            row |= {column: "" for column in ERROR_COLUMNS if column not in row}
-            for number, (neighbour, cosine) in enumerate(zip(near, cosines, strict=True), start=1):
-                row |= {
-                    f"nearest_{number}": training[neighbour],
-                    f"nearest_label_{number}": self.train.labels[neighbour],
-                    f"cosine_{number}": float(cosine),
-                }
-            rows.append(row)
+        near = neighbours.neighbour_cells(
+            [self.test.texts[at] for at in wrong], self.train.texts, self.train.labels, "label"
+        )
+        rows = [
+            error_row(at, self.test, self.candidate, self.teacher, self.labels)
+            | {"abstained": bool(abstained_N[at])}
+            | inputs.reading_cells(reading, at)
+            | cells
+            for at, cells in zip(wrong, near, strict=True)
+        ]
         return sorted(rows, key=lambda row: -row["candidate_probability"])
 
 
@@ -203,12 +170,3 @@ def error_row(
         | flips.answer_cells("candidate", candidate, at, labels)
         | flips.answer_cells("teacher", teacher, at, labels)
     )
-
-
-def _shown(name: str, rows: Rows) -> Rows:
-    """What of a table the report shows: its beginning, or all of it where it is a curve."""
-    if name == "coverage":
-        return calibrated.thinned(rows)
-    if name == "flips":
-        return [row for flip in ("lost", "gained") for row in [r for r in rows if r["flip"] == flip][:NUM_SHOWN]]
-    return rows[:NUM_SHOWN]

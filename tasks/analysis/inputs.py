@@ -15,10 +15,7 @@ from bento.predictor import Predictor
 from tasks.stats.proportion import wilson
 from tasks.tables import Rows, shown
 
-COLUMNS = (
-    "group", "rows", "candidate_accuracy", "candidate_low", "candidate_high", "teacher_accuracy", "teacher_low",
-    "teacher_high",
-)  # fmt: skip
+READING_COLUMNS = ("unknown_token", "new_words", "cut")
 _WORD = re.compile(r"\w+")
 
 Bools = NDArray[np.bool_]
@@ -56,8 +53,14 @@ def words_of(text: Any) -> list[str]:
     return list(dict.fromkeys(_WORD.findall(shown(text).casefold())))
 
 
-def by_reading(reading: Reading, candidate_N: Bools, teacher_N: Bools) -> Rows:
-    """Accuracy of both models on each group of inputs, beside the rows that are in none of them."""
+def reading_cells(reading: Reading, at: int) -> dict[str, Any]:
+    """How one text was read."""
+    cells = (bool(reading.unknown_N[at]), " ".join(reading.new_words[at]), bool(reading.cut_N[at]))
+    return dict(zip(READING_COLUMNS, cells, strict=True))
+
+
+def by_reading(reading: Reading, candidate_N: Bools, teacher_N: Bools, measure: str = "accuracy") -> Rows:
+    """Share of right answers of both models in each group of inputs, beside the rows that are in none of them."""
     new_N = np.array([bool(words) for words in reading.new_words], dtype=np.bool_)
     groups = {
         "has an unknown token": reading.unknown_N,
@@ -65,15 +68,21 @@ def by_reading(reading: Reading, candidate_N: Bools, teacher_N: Bools) -> Rows:
         "cut at the length limit": reading.cut_N,
         "none of these": ~(reading.unknown_N | new_N | reading.cut_N),
     }
-    return [{"group": name} | accuracies(candidate_N[members_N], teacher_N[members_N])
+    return [{"group": name} | rates(candidate_N[members_N], teacher_N[members_N], measure)
             for name, members_N in groups.items()]  # fmt: skip
 
 
-def accuracies(candidate_N: Bools, teacher_N: Bools) -> dict[str, Any]:
-    """Rows and both accuracies with 95 % intervals; None where there are no rows."""
+def rate_columns(measure: str) -> tuple[str, ...]:
+    """What `rates` gives."""
+    return ("rows", *(f"{model}_{what}" for model in ("candidate", "teacher") for what in (measure, "low", "high")))
+
+
+def rates(candidate_N: Bools, teacher_N: Bools, measure: str) -> dict[str, Any]:
+    """Rows and how often both are right, which goes by the name of `measure`, with 95 % intervals; None where there are
+    no rows."""
     row: dict[str, Any] = {"rows": len(candidate_N)}
     for name, correct_N in (("candidate", candidate_N), ("teacher", teacher_N)):
         found = wilson(int(correct_N.sum()), len(correct_N)) if len(correct_N) else None
-        row[f"{name}_accuracy"] = found.value if found else None
+        row[f"{name}_{measure}"] = found.value if found else None
         row[f"{name}_low"], row[f"{name}_high"] = (found.low, found.high) if found else (None, None)
     return row

@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from bento.errors import DataError
-from tasks.analysis.inputs import accuracies
+from tasks.analysis.inputs import rates
 from tasks.data import read_column
 from tasks.tables import Rows
 
-COLUMNS = (
-    "from", "to", "rows", "candidate_accuracy", "candidate_low", "candidate_high", "teacher_accuracy", "teacher_low",
-    "teacher_high",
-)  # fmt: skip
 NUM_PERIODS = 10
 
 Bools = NDArray[np.bool_]
@@ -44,11 +40,12 @@ def read_times(data: Path, column: str) -> NDArray[np.int64]:
     return np.asarray(times_N.astype("datetime64[s, UTC]").astype("int64"), dtype=np.int64)
 
 
-def by_period(times_N: NDArray[np.int64], candidate_N: Bools, teacher_N: Bools) -> Rows:
-    """Both accuracies in periods of equally many rows, oldest first."""
+def by_period(times_N: NDArray[np.int64], candidate_N: Bools, teacher_N: Bools, measure: str = "accuracy") -> Rows:
+    """How often both are right in periods of equally many rows, oldest first."""
     order = np.argsort(times_N, kind="stable")
     return [
-        {"from": _day(times_N[rows[0]]), "to": _day(times_N[rows[-1]])} | accuracies(candidate_N[rows], teacher_N[rows])
+        {"from": _day(times_N[rows[0]]), "to": _day(times_N[rows[-1]])}
+        | rates(candidate_N[rows], teacher_N[rows], measure)
         for rows in np.array_split(order, min(NUM_PERIODS, len(order)))
     ]
 

@@ -1,6 +1,8 @@
 """Slices on which a model errs more than elsewhere, found by search on one half of the rows and judged on the other.
 
-A slice is one or two conditions: a word, a length, a class. The score is SliceLine's (Sagadeeva and Boehm 2021,
+A slice is one or two conditions: a word, a length, and what the truth names: a class, the labels or types of entities
+that a row has, a range of scores. Rows may have several labels, so two of them can make a slice; conditions that never
+meet, such as two lengths, make none. The score is SliceLine's (Sagadeeva and Boehm 2021,
 SIGMOD, equation 1): high for a high error rate and for many rows. Two conditions at most keep the search exact, since
 one matrix product counts all pairs, and a slice that people can act on.
 
@@ -9,7 +11,7 @@ Shapes: N rows, F conditions, S slices.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,30 +41,29 @@ class Conditions:
     """Which rows meet which conditions."""
 
     names: tuple[str, ...]
-    groups: tuple[str, ...]
-    """`word`, `length` or `class`; two of one group other than words exclude one another."""
     met_NF: Bools
 
 
-def describe(texts: Sequence[Any], classes: Sequence[str]) -> Conditions:
-    """The conditions of rows: frequent words, quarters of the length in words, and the true class."""
+def describe(texts: Sequence[Any], truths: Sequence[Collection[str]]) -> Conditions:
+    """The conditions of rows: frequent words, quarters of the length in words, and all that the truth of a row names,
+    such as `class refund`."""
     words = [set(_WORD.findall(shown(text).casefold())) for text in texts]
     counts = Counter(word for found in words for word in found)
     lengths_N = np.array([len(_WORD.findall(shown(text))) for text in texts])
-    edges = np.unique(np.quantile(lengths_N, (0.25, 0.5, 0.75)).astype(int)) if len(texts) else np.zeros(0, dtype=int)
+    edges = quarters(lengths_N).astype(int)
     bins_N = np.searchsorted(edges, lengths_N)
-    columns: list[tuple[str, str, Any]] = [
-        (f"word {word!r}", "word", np.array([word in found for found in words]))
+    columns: list[tuple[str, Any]] = [
+        (f"word {word!r}", np.array([word in found for found in words]))
         for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_WORDS]
     ]
-    columns += [(_length_name(edges, at), "length", bins_N == at) for at in range(len(edges) + 1)]
-    class_N = np.array(classes)
-    columns += [(f"class {label}", "class", class_N == label) for label in sorted(set(classes))]
-    return Conditions(
-        names=tuple(name for name, _, _ in columns),
-        groups=tuple(group for _, group, _ in columns),
-        met_NF=np.stack([met for _, _, met in columns], axis=1),
-    )
+    columns += [(_length_name(edges, at), bins_N == at) for at in range(len(edges) + 1)]
+    columns += [(name, np.array([name in truth for truth in truths])) for name in sorted(set().union(*truths))]
+    return Conditions(names=tuple(name for name, _ in columns), met_NF=np.stack([met for _, met in columns], axis=1))
+
+
+def quarters(values_N: Any) -> Any:
+    """The different ones of the three values at or below which a quarter, half and three quarters of the rows are."""
+    return np.unique(np.quantile(values_N, (0.25, 0.5, 0.75), method="inverted_cdf")) if len(values_N) else np.zeros(0)
 
 
 def _length_name(edges: Any, at: int) -> str:
@@ -74,7 +75,7 @@ def find_slices(conditions: Conditions, wrong_N: Bools, rng: np.random.Generator
     """Slices found on a random half of the rows; all counts and p-values are of the other half, corrected by Holm."""
     order = rng.permutation(len(wrong_N))
     found_on, judged_on = order[: len(order) // 2], order[len(order) // 2 :]
-    found = search(conditions.met_NF[found_on], wrong_N[found_on], conditions.groups, most=most)
+    found = search(conditions.met_NF[found_on], wrong_N[found_on], most=most)
     rows = []
     for score, members in found:
         met_N = conditions.met_NF[judged_on][:, list(members)].all(axis=1)
@@ -85,7 +86,7 @@ def find_slices(conditions: Conditions, wrong_N: Bools, rng: np.random.Generator
     return sorted(rows, key=lambda row: (row["p_holm"], -row["score"], row["slice"]))
 
 
-def search(met_NF: Bools, wrong_N: Bools, groups: Sequence[str], *, most: int) -> list[tuple[float, tuple[int, ...]]]:
+def search(met_NF: Bools, wrong_N: Bools, *, most: int) -> list[tuple[float, tuple[int, ...]]]:
     """The best slices as (score, conditions), best first; of several with the same rows only the simplest stays.
 
     A pair has to score higher than each of its conditions alone.

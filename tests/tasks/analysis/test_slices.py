@@ -10,11 +10,11 @@ from tasks.analysis.slices import ALPHA, MIN_ROWS, describe, find_slices, search
 
 def test_conditions_are_frequent_words_quarters_of_length_and_classes():
     texts = ["a b", "b c d", "b", ("a", "e")] * 3
-    conditions = describe(texts, ["x", "y", "x", "y"] * 3)
+    conditions = describe(texts, [{"class x"}, {"class y"}, {"class x"}, {"class y"}] * 3)
     met = dict(zip(conditions.names, conditions.met_NF.T.tolist(), strict=True))
     assert met["word 'b'"] == [True, True, True, False] * 3
     assert met["class y"] == [False, True, False, True] * 3
-    lengths = [name for name, group in zip(conditions.names, conditions.groups, strict=True) if group == "length"]
+    lengths = [name for name in conditions.names if "words" in name]
     assert sum(np.array(met[name]) for name in lengths).tolist() == [1] * 12, "every row has exactly one length"
 
 
@@ -34,7 +34,7 @@ def test_the_search_agrees_with_trying_every_slice():
     met_NF, wrong_N = rng.random((300, 12)) < 0.3, rng.random(300) < 0.1
     wrong_N |= met_NF[:, 2] & met_NF[:, 7]
     expected = brute_force(met_NF, wrong_N)
-    found = search(met_NF, wrong_N, ["word"] * 12, most=5)
+    found = search(met_NF, wrong_N, most=5)
     assert found[0][1] == max(expected, key=lambda members: expected[members]) == (2, 7)
     for score, members in found:
         assert score == pytest.approx(expected[members])
@@ -43,7 +43,7 @@ def test_the_search_agrees_with_trying_every_slice():
 def rows_with_a_weak_slice(rng, *, rate):
     texts = [("the card " if rng.random() < 0.2 else "some ") + "word " * int(rng.integers(1, 9)) for _ in range(1200)]
     wrong_N = np.array([rng.random() < (rate if "card" in text else 0.05) for text in texts])
-    return describe(texts, ["x" if rng.random() < 0.5 else "y" for _ in texts]), wrong_N
+    return describe(texts, [{f"class {'x' if rng.random() < 0.5 else 'y'}"} for _ in texts]), wrong_N
 
 
 def test_a_planted_weak_slice_is_found_and_confirmed():
@@ -68,5 +68,5 @@ def test_errors_by_chance_confirm_a_slice_in_at_most_5_of_100_sets():
 def test_nothing_is_found_where_nothing_is_wrong_or_few_rows_are_there():
     conditions, wrong_N = rows_with_a_weak_slice(np.random.default_rng(3), rate=0.4)
     assert find_slices(conditions, np.zeros_like(wrong_N), np.random.default_rng(0), most=5) == []
-    few = describe(["a", "b"], ["x", "y"])
+    few = describe(["a", "b"], [{"class x"}, {"class y"}])
     assert find_slices(few, np.array([True, False]), np.random.default_rng(0), most=5) == []
