@@ -21,7 +21,7 @@ from bento.task_types import Target
 from tasks.analysis import inputs, neighbours, slices
 from tasks.analysis.config import ErrorsConfig
 from tasks.analysis.files import write_analysis
-from tasks.analysis.mistakes import Partial, mistake_columns, mistakes
+from tasks.analysis.mistakes import Partial, all_mistakes, mistake_columns, mistakes
 from tasks.analysis.where import where_tables
 from tasks.data import read_labels, read_split, read_target
 from tasks.data.truths import class_names, read_entities
@@ -79,7 +79,8 @@ def _write(
     if target.task == "score":
         found["bound"] = bound * (target.high - target.low)
     else:
-        tables["mistakes"] = (mistake_columns(target.task), mistakes(teacher, candidate, labels))
+        by_label = mistakes(teacher, candidate, labels)
+        tables["mistakes"], found["mistakes"] = (mistake_columns(target.task), by_label), all_mistakes(by_label)
         found["num_lost"] = int((teacher_N & ~candidate_N).sum())
         found["num_gained"] = int((~teacher_N & candidate_N).sum())
     write_analysis(out, tables, found)

@@ -10,6 +10,7 @@ Shapes: N rows, C labels.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,11 @@ def mistakes(teacher: Partial, candidate: Partial, labels: Sequence[str]) -> Row
         rows.append({"label": label, "true": true[label]} | counts | {"lost": sum(max(0, more) for more in changes)})
     of_candidate = [f"candidate_{kind}" for kind in after]
     return sorted(rows, key=lambda row: (-row["lost"], -sum(row[name] for name in of_candidate), row["label"]))
+
+
+def all_mistakes(rows: Rows) -> dict[str, Any]:
+    """All labels together."""
+    return {"label": "together"} | {name: sum(row[name] for row in rows) for name in rows[0] if name != "label"}
 
 
 def _count(found: Partial, labels: Sequence[str]) -> tuple[Counter[str], dict[str, Counter[str]]]:

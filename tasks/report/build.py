@@ -12,7 +12,7 @@ from tasks.report import charts
 from tasks.report.behaviour import behaviour_view
 from tasks.report.calibration import calibration_view
 from tasks.report.details import class_views, data_view, example_call, lineage_chain, lineage_views, stage_views
-from tasks.report.errors import answers_view, errors_view
+from tasks.report.errors import errors_view
 from tasks.report.figures import class_figure, confusion_figure, confusion_words
 from tasks.report.findings import findings_view
 from tasks.report.page import write_page
@@ -40,7 +40,7 @@ COLUMNS = ("teacher", "candidate", "floor")
 CONTENTS = (
     ("result", "Result", ("rows",)),
     ("gate", "Gate", ("gates",)),
-    ("classes", "Errors", ("classes", "errors", "answers")),
+    ("classes", "Errors", ("classes", "errors")),
     ("behaviour", "Behaviour", ("behaviour",)),
     ("calibration", "Calibration", ("calibration",)),
     ("steps", "Compression", ("steps",)),
@@ -112,7 +112,6 @@ def _sections(summary: Mapping[str, Any]) -> dict[str, Any]:
         "classes": classes,
         "more_classes": more_classes,
         "errors": errors_view(summary.get("analysis") or {}),
-        "answers": answers_view(summary.get("analysis") or {}),
         "behaviour": behaviour_view(summary),
         "calibration": calibration_view(summary),
         "data": data_view(summary.get("data") or {}),

@@ -1,4 +1,5 @@
-"""The report's section on errors: flips, dear confusions, weak slices, doubtful labels, inputs, and time."""
+"""The report's section on errors: flips, dear confusions or mistakes by label, weak slices, inputs, time, and doubtful
+labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,43 +10,75 @@ from tasks.report.theme import MISSING, percent, significant
 Rows = list[dict[str, Any]]
 
 
+RATES = {
+    "accuracy": "{model}'s accuracy",
+    "exact_match": "{model} exactly right",
+    "within_bound": "{model} within {bound}",
+}
+"""What a share of right answers is called, by the analysis' measure."""
+
+
 def errors_view(analysis: Mapping[str, Any]) -> dict[str, Any] | None:
     """The beginning of every table as finished text; None where nothing was analysed."""
     tables = analysis.get("tables")
     if not tables:
         return None
+    measure, bound = analysis["measure"], significant(analysis.get("bound"))
     periods = [row | {"period": f"{row['from']} to {row['to']}"} for row in tables.get("over_time", ())]
     return {
         "num": {name: f"{number:,}" for name, number in analysis["num"].items()},
-        "num_lost": f"{analysis['num_lost']:,}",
-        "num_gained": f"{analysis['num_gained']:,}",
+        "flips": {name: f"{analysis[name]:,}" for name in ("num_lost", "num_gained") if name in analysis},
+        "bound": bound,
+        "rates": {model: RATES[measure].format(model=model, bound=bound) for model in ("candidate", "teacher")},
+        "slices": [_slice(row) for row in tables["slices"] if row["confirmed"]],
+        "unconfirmed": [_slice(row) for row in tables["slices"] if not row["confirmed"]],
+        "inputs": _rates(tables["inputs"], "group", measure),
+        "over_time": _rates(periods, "period", measure),
+        "trend_p": significant(analysis["trend_p"]),
+        "classes": _classes(analysis, tables) if "errors" in tables else None,
+        "answers": [_answer(row) for row in tables.get("answers", ())],
+        "mistakes": _mistakes(analysis, tables) if "mistakes" in tables else None,
+    }
+
+
+def _classes(analysis: Mapping[str, Any], tables: Mapping[str, Rows]) -> dict[str, Any]:
+    """What only models of one class a text have."""
+    return {
         "weighed": analysis["weighed"],
         "mean_cost": {name: significant(value) for name, value in analysis["mean_cost"].items()},
         "num_label_rows": f"{analysis['num_label_rows']:,}",
         "flips": [_flip(row) for row in tables["flips"]],
         "confusions": [row | {"example": cut(row["example"]), "total_cost": significant(row["total_cost"])}
                        for row in tables["confusions"]],
-        "slices": [_slice(row) for row in tables["slices"] if row["confirmed"]],
-        "unconfirmed": [_slice(row) for row in tables["slices"] if not row["confirmed"]],
         "label_errors": [row | {"text": cut(row["text"]), "probability": percent(row["probability_suggested"])}
                          for row in tables["label_errors"]],
-        "inputs": _accuracies(tables["inputs"], "group"),
-        "over_time": _accuracies(periods, "period"),
-        "trend_p": significant(analysis["trend_p"]),
         "neighbours": [_neighbour(row) for row in tables["errors"]],
     }  # fmt: skip
 
 
-def answers_view(analysis: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The first wrong answers of label sets, scores or entities; None for classes."""
-    if "answers" not in analysis:
-        return None
-    rows = [row | {name: cut(row[name]) for name in ("text", "truth", "teacher", "candidate")}
-            for row in analysis["answers"]]  # fmt: skip
+def _answer(row: Mapping[str, Any]) -> dict[str, str]:
+    """One answer that is off, beside the training text that is most like it."""
+    cells = {name: cut(row[name]) or "none" for name in ("text", "truth", "teacher", "candidate")}
+    return cells | {"nearest": cut(row["nearest_1"]) or MISSING, "nearest_truth": row["nearest_truth_1"] or "none"}
+
+
+def _mistakes(analysis: Mapping[str, Any], tables: Mapping[str, Rows]) -> dict[str, Any]:
+    """Each kind of mistake, a row a label, and all labels together."""
+    total = analysis["mistakes"]
+    kinds = [name.removeprefix("candidate_") for name in total if name.startswith("candidate_")]
+    rows = [*tables["mistakes"], total] if len(tables["mistakes"]) > 1 else tables["mistakes"]
     return {
-        "rows": rows,
-        "num": f"{analysis['num']['answers']:,}",
-        "flips": {name: f"{analysis[name]:,}" for name in ("num_lost", "num_gained") if name in analysis},
+        "kinds": [kind.replace("_", " ") for kind in kinds],
+        "rows": [
+            {
+                "label": row["label"],
+                "true": f"{row['true']:,}",
+                "counts": [
+                    {model: f"{row[f'{model}_{kind}']:,}" for model in ("candidate", "teacher")} for kind in kinds
+                ],
+            }
+            for row in rows
+        ],
     }
 
 
@@ -69,12 +102,12 @@ def _slice(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _accuracies(rows: Sequence[Mapping[str, Any]], name: str) -> Rows:
+def _rates(rows: Sequence[Mapping[str, Any]], name: str, measure: str) -> Rows:
     found = []
     for row in rows:
         cells: dict[str, Any] = {"name": row[name], "rows": f"{row['rows']:,}"}
         for model in ("candidate", "teacher"):
-            cells[model] = percent(row[f"{model}_accuracy"])
+            cells[model] = percent(row[f"{model}_{measure}"])
             bounds = percent(row[f"{model}_low"]), percent(row[f"{model}_high"])
             cells[f"{model}_interval"] = "" if MISSING in bounds else " to ".join(bounds)
         found.append(cells)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tasks.metrics import TITLES, metrics_of
-from tasks.report.theme import MISSING, SIGNS, VERDICTS, change_of_measure, is_number, percent
+from tasks.report.theme import MISSING, SIGNS, VERDICTS, change_of_measure, is_number, percent, significant
 from tasks.stats.paired import PairedCounts, mcnemar_p
 
 NOTABLE_LOSS = 0.05
@@ -26,7 +26,7 @@ def findings_view(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         *_behaviour(summary.get("behaviour") or ()),
         *_calibration(analysis.get("calibration")),
         *_abstention(analysis.get("abstention")),
-        *_slices(analysis.get("tables") or {}),
+        *_slices(analysis),
         *_labels(analysis),
     ]
     return [
@@ -120,14 +120,19 @@ def _abstention(rule: Mapping[str, Any] | None) -> Iterator[Row]:
     yield "Abstention", "pass", text, "#calibration"
 
 
-def _slices(tables: Mapping[str, Any]) -> Iterator[Row]:
-    if "slices" not in tables:
+def _slices(analysis: Mapping[str, Any]) -> Iterator[Row]:
+    slices = (analysis.get("tables") or {}).get("slices")
+    if slices is None:
         return
-    confirmed = [row for row in tables["slices"] if row["confirmed"]]
+    confirmed = [row for row in slices if row["confirmed"]]
     text = "no part of the input is confirmed to have more errors than the rest"
     if confirmed:
         worst = max(confirmed, key=lambda row: row["error_rate"])
-        text = f"more errors than elsewhere in {len(confirmed)}; the worst, {worst['slice']}, {percent(worst['error_rate'])} wrong"  # noqa: E501
+        wrong = f"are more than {significant(analysis['bound'])} off" if "bound" in analysis else "wrong"
+        text = (
+            f"more errors than elsewhere in {len(confirmed)}; the worst, {worst['slice']}, "
+            f"{percent(worst['error_rate'])} {wrong}"
+        )
     yield "Slices", _word(bool(confirmed)), text, "#slices"
 
 

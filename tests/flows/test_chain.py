@@ -302,7 +302,7 @@ def test_what_needs_one_answer_a_text_is_refused_for_entities(
     [
         ({"gate": {"accuracy": {"margin": 0.1}}}, "gate.accuracy"),
         ({"serve": {"abstain": {"threshold": 0.5}}}, "serve.abstain"),
-        ({"errors": {"max_slices": 3}}, "errors"),
+        ({"errors": {"costs": [{"label": "red", "cost": 2.0}]}}, r"errors\.costs works with one class a text"),
         ({"release": {"approval": "require_if"}}, "require_if"),
     ],
 )

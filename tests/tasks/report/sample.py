@@ -43,11 +43,36 @@ def score_summary() -> dict[str, Any]:
         "scores": dict(zip(summary["scores"], map(correlations, rows), strict=True)),
         "steps": [correlations(dict(step)) for step in summary["steps"]],
         "verdicts": [verdict | {"gate": "spearman_vs_teacher"} for verdict in verdicts],
-        "analysis": {
-            "answers": [{"text": HOSTILE, "truth": "4.80", "teacher": "4.10", "candidate": "0.70", "off": 4.1}],
-            "num": {"answers": 3076},
-        },
+        "analysis": answers_analysis("score"),
     }
+
+
+def answers_analysis(task: str) -> dict[str, Any]:
+    """An error analysis of label sets, scores or entities, with a row in every table."""
+    measure = "within_bound" if task == "score" else "exact_match"
+    near = {"nearest_1": f"near {HOSTILE}", "nearest_truth_1": "4.00", "cosine_1": 0.5}
+    classes = analysis()
+    tables = {name: classes["tables"][name] for name in ("slices", "inputs", "over_time")}
+    for name in ("inputs", "over_time"):
+        tables[name] = [{key.replace("accuracy", measure): value for key, value in row.items()} for row in tables[name]]
+    tables["answers"] = [
+        {"text": HOSTILE, "truth": "4.80", "teacher": "4.10", "candidate": "0.70", "off": 4.1} | near,
+        {"text": "not a thing", "truth": "", "teacher": "", "candidate": "1.00", "off": 1.0} | near,
+    ]
+    found = {"num_rows": 3076, "measure": measure, "trend_p": 0.03, "tables": tables}
+    if task == "score":
+        found["bound"] = 0.9312
+    else:
+        found |= {"num_lost": 61, "num_gained": 49}
+        kinds = ("missed", "invented", *(("wrong_boundary", "wrong_type") if task == "entities" else ()))
+        counts = {
+            f"{model}_{kind}": number
+            for number, kind in enumerate(kinds, start=1_100)
+            for model in ("candidate", "teacher")
+        }
+        tables["mistakes"] = [{"label": name, "true": 500} | counts | {"lost": 9} for name in (HOSTILE, "joy")]
+        found["mistakes"] = {"label": "together", "true": 1_000} | counts | {"lost": 18}
+    return found | {"num": dict.fromkeys(tables, 3076)}
 
 
 def build_summary() -> dict[str, Any]:
@@ -210,6 +235,7 @@ def analysis() -> dict[str, Any]:
     }
     return {
         "num_rows": 3076,
+        "measure": "accuracy",
         "num_lost": 61,
         "num_gained": 49,
         "mean_cost": {"teacher": 0.1, "candidate": 0.125},

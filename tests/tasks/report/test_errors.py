@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tasks.report.build import write_build_report
 from tasks.report.errors import errors_view
-from tests.tasks.report.sample import analysis, build_summary
+from tests.tasks.report.sample import HOSTILE, analysis, answers_analysis, build_summary, score_summary
 
 
 def page(folder: Path, **changes: object) -> str:
@@ -47,3 +49,33 @@ def test_a_group_without_rows_is_a_dash_and_empty_tables_leave_a_sentence(tmp_pa
     assert "The search found no slice with more errors" in empty
     assert "No label looks wrong" in empty
     assert errors_view({}) is None
+
+
+@pytest.mark.parametrize(("task", "kinds"), [("multi_label", 2), ("entities", 4)])
+def test_sets_and_entities_show_their_mistakes_and_all_that_classes_show_but_confusions_and_labels(
+    tmp_path: Path, task: str, kinds: int
+) -> None:
+    summary = build_summary() | {"task": task, "analysis": answers_analysis(task)}
+    text = write_build_report(summary, tmp_path).read_text(encoding="utf-8")
+    for table in ("mistakes", "answers", "slices", "inputs", "over_time"):
+        assert f'href="{table}.csv"' in text
+    for table in ("confusions", "label_errors", "coverage"):
+        assert f'href="{table}.csv"' not in text
+    assert HOSTILE not in text
+    assert "lost 61 answers that were right in every part and gained 49" in text
+    assert "candidate exactly right" in text
+    assert ("wrong boundary" in text) == (task == "entities")
+    view = errors_view(answers_analysis(task))
+    assert view is not None
+    assert [row["label"] for row in view["mistakes"]["rows"]] == [HOSTILE, "joy", "together"]
+    assert len(view["mistakes"]["kinds"]) == kinds
+    assert view["mistakes"]["rows"][0]["counts"][0] == {"candidate": "1,100", "teacher": "1,100"}
+    assert (view["answers"][1]["truth"], view["answers"][1]["nearest_truth"]) == ("none", "4.00")
+
+
+def test_what_counts_as_an_error_of_a_score_is_said_and_mistakes_are_not_counted(tmp_path: Path) -> None:
+    text = write_build_report(score_summary(), tmp_path).read_text(encoding="utf-8")
+    assert "A score counts as an error here where it is more than 0.931 off" in text
+    assert "candidate within 0.931" in text
+    assert "mistakes" not in text
+    assert "true scores (SliceLine)" in text

@@ -29,7 +29,8 @@ def test_accuracy_takes_the_verdict_of_its_gate_and_nothing_else_is_red() -> Non
 
 def test_the_first_line_is_of_the_metric_that_judges_the_task() -> None:
     rows = found(score_summary())
-    assert list(rows) == ["Spearman", "Floor"]
+    assert list(rows) == ["Spearman", "Floor", "Slices"]
+    assert rows["Slices"]["text"].endswith("40.0 % are more than 0.931 off")
     assert (rows["Spearman"]["sign"], rows["Spearman"]["text"]) == ("✓", "−0.004 against the teacher")
     assert rows["Spearman"]["link"] == "#gate"
     assert rows["Floor"]["text"] == "+0.067 against the cosine of both texts' TF-IDF vectors"
