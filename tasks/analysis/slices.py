@@ -26,7 +26,8 @@ COLUMNS = (
     "slice", "rows", "errors", "error_rate", "error_rate_elsewhere", "score", "p_value", "p_holm", "confirmed",
 )  # fmt: skip
 ALPHA = 0.95
-"""Weight of the error rate against the size in the score; SliceLine's default."""
+"""Weight of the error rate against the size in the score; SliceLine's default. It is more where most answers are wrong,
+as sets of labels often are: the rate of a slice is then at most a little above the whole, and no size would do."""
 MIN_SHARE = 0.01
 MIN_ROWS = 8
 MOST_WORDS = 400
@@ -102,7 +103,8 @@ def search(met_NF: Bools, wrong_N: Bools, *, most: int) -> list[tuple[float, tup
     large_FF = (rows_FF >= min_rows) & (rows_FF < num_rows)
     rate_FF = np.divide(errors_FF, rows_FF, out=np.zeros_like(rows_FF), where=rows_FF > 0)
     base = num_wrong / num_rows
-    score_FF[large_FF] = (ALPHA * (rate_FF / base - 1))[large_FF] - (1 - ALPHA) * (num_rows / rows_FF[large_FF] - 1)
+    alpha = _weight(base, num_rows / min_rows)
+    score_FF[large_FF] = (alpha * (rate_FF / base - 1))[large_FF] - (1 - alpha) * (num_rows / rows_FF[large_FF] - 1)
     alone_F = np.diag(score_FF)
     better_FF = score_FF > np.maximum(alone_F[:, None], alone_F[None, :])
     np.fill_diagonal(better_FF, True)
@@ -119,6 +121,12 @@ def search(met_NF: Bools, wrong_N: Bools, *, most: int) -> list[tuple[float, tup
         if len(slices) == most:
             break
     return slices
+
+
+def _weight(base: float, most_times: float) -> float:
+    """The weight with which a slice that is all wrong can score, but for the smallest, of which all rows are
+    `most_times` as many."""
+    return max(ALPHA, (most_times - 1) / (most_times - 1 + 1 / base - 1))
 
 
 def _judge(names: Sequence[str], score: float, met_N: Bools, wrong_N: Bools) -> dict[str, Any]:

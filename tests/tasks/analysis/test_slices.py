@@ -40,9 +40,9 @@ def test_the_search_agrees_with_trying_every_slice():
         assert score == pytest.approx(expected[members])
 
 
-def rows_with_a_weak_slice(rng, *, rate):
+def rows_with_a_weak_slice(rng, *, rate, rate_elsewhere=0.05):
     texts = [("the card " if rng.random() < 0.2 else "some ") + "word " * int(rng.integers(1, 9)) for _ in range(1200)]
-    wrong_N = np.array([rng.random() < (rate if "card" in text else 0.05) for text in texts])
+    wrong_N = np.array([rng.random() < (rate if "card" in text else rate_elsewhere) for text in texts])
     return describe(texts, [{f"class {'x' if rng.random() < 0.5 else 'y'}"} for _ in texts]), wrong_N
 
 
@@ -53,6 +53,14 @@ def test_a_planted_weak_slice_is_found_and_confirmed():
     assert "card" in first["slice"] or "the" in first["slice"]
     assert first["confirmed"]
     assert first["error_rate"] > 0.2 > 0.1 > first["error_rate_elsewhere"]
+
+
+def test_a_weak_slice_is_found_too_where_most_answers_are_wrong():
+    rng = np.random.default_rng(1)
+    conditions, wrong_N = rows_with_a_weak_slice(rng, rate=0.95, rate_elsewhere=0.65)
+    first = find_slices(conditions, wrong_N, rng, most=20)[0]
+    assert "card" in first["slice"] or "the" in first["slice"]
+    assert first["confirmed"]
 
 
 def test_errors_by_chance_confirm_a_slice_in_at_most_5_of_100_sets():
