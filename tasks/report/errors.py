@@ -59,7 +59,7 @@ def _classes(analysis: Mapping[str, Any], tables: Mapping[str, Rows]) -> dict[st
 def _answer(row: Mapping[str, Any]) -> dict[str, str]:
     """One answer that is off, beside the training text that is most like it."""
     cells = {name: cut(row[name]) or "none" for name in ("text", "truth", "teacher", "candidate")}
-    return cells | {"nearest": cut(row["nearest_1"]) or MISSING, "nearest_truth": row["nearest_truth_1"] or "none"}
+    return cells | {"nearest": _near(row["nearest_1"], row["nearest_truth_1"])}
 
 
 def _mistakes(analysis: Mapping[str, Any], tables: Mapping[str, Rows]) -> dict[str, Any]:
@@ -93,13 +93,18 @@ def _flip(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _slice(row: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "slice": row["slice"],
+    cells = {
         "rows": f"{row['rows']:,}",
         "rate": percent(row["error_rate"]),
         "elsewhere": percent(row["error_rate_elsewhere"]),
         "p_holm": significant(row["p_holm"]) if row["p_holm"] >= 0.001 else "< 0.001",
     }
+    return {"slice": row["slice"]} | {name: _unbroken(text) for name, text in cells.items()}
+
+
+def _unbroken(text: str) -> str:
+    """The text on one line, however narrow its column."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _rates(rows: Sequence[Mapping[str, Any]], name: str, measure: str) -> Rows:
@@ -108,7 +113,7 @@ def _rates(rows: Sequence[Mapping[str, Any]], name: str, measure: str) -> Rows:
         cells: dict[str, Any] = {"name": row[name], "rows": f"{row['rows']:,}"}
         for model in ("candidate", "teacher"):
             cells[model] = percent(row[f"{model}_{measure}"])
-            bounds = percent(row[f"{model}_low"]), percent(row[f"{model}_high"])
+            bounds = [_unbroken(percent(row[f"{model}_{end}"])) for end in ("low", "high")]
             cells[f"{model}_interval"] = "" if MISSING in bounds else " to ".join(bounds)
         found.append(cells)
     return found
@@ -116,10 +121,13 @@ def _rates(rows: Sequence[Mapping[str, Any]], name: str, measure: str) -> Rows:
 
 def _neighbour(row: Mapping[str, Any]) -> dict[str, str]:
     """One error and the training text that is most like it."""
-    near = row["nearest_1"]
     return {
         "text": cut(row["text"]),
         "label": row["label"],
         "candidate": f"{row['candidate']} {percent(row['candidate_probability'], 0)}",
-        "nearest": f"{cut(near)} ({row['nearest_label_1']})" if near else MISSING,
+        "nearest": _near(row["nearest_1"], row["nearest_label_1"]),
     }
+
+
+def _near(text: str, truth: str) -> str:
+    return f"{cut(text)} ({truth or 'none'})" if text else MISSING

@@ -70,7 +70,7 @@ def test_sets_and_entities_show_their_mistakes_and_all_that_classes_show_but_con
     assert [row["label"] for row in view["mistakes"]["rows"]] == [HOSTILE, "joy", "together"]
     assert len(view["mistakes"]["kinds"]) == kinds
     assert view["mistakes"]["rows"][0]["counts"][0] == {"candidate": "1,100", "teacher": "1,100"}
-    assert (view["answers"][1]["truth"], view["answers"][1]["nearest_truth"]) == ("none", "4.00")
+    assert (view["answers"][1]["truth"], view["answers"][1]["nearest"]) == ("none", f"near {HOSTILE} (4.00)")
 
 
 def test_what_counts_as_an_error_of_a_score_is_said_and_mistakes_are_not_counted(tmp_path: Path) -> None:
