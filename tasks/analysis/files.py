@@ -34,7 +34,9 @@ def read_analysis(folder: Path) -> dict[str, Any]:
 
 
 def _shown(name: str, rows: Rows) -> Rows:
-    """What of a table the report shows: its beginning, or all of it where it is a curve."""
+    """What of a table the report shows: its beginning, all slices, or a thinned curve."""
+    if name == "slices":
+        return rows
     if name == "coverage":
         return calibrated.thinned(rows)
     if name == "flips":

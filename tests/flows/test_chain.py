@@ -102,22 +102,28 @@ def test_what_the_teacher_does_not_have_is_refused_before_its_training(tree: dic
 def test_a_class_or_column_that_the_data_does_not_have_stops_the_build_before_the_teacher(
     tree: dict[str, Any], sections: dict[str, Any], expected: str
 ) -> None:
-    def stage(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
-        assert name == "data", f"{name} was run"
-        return function
-
     with pytest.raises(UserError, match=expected):
-        make_candidate(Config.model_validate(tree | sections), None, stage=stage)
+        make_candidate(Config.model_validate(tree | sections), None, stage=_only_data)
+
+
+def test_a_time_that_label_sets_do_not_have_stops_the_build_before_the_teacher(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = {"train": [row for noun in NOUNS[:10] for row in _sets(noun)], "test": _sets(NOUNS[10])}
+    data = {"source": _written(tmp_path / "sets", rows), "label": "labels", "task": "multi_label", "validation": 0.2}
+    with pytest.raises(UserError, match="expected a column 'at'"):
+        make_candidate(Config.model_validate(tree | {"data": data, "errors": {"time": "at"}}), None, stage=_only_data)
+
+
+def _only_data(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
+    assert name == "data", f"{name} was run"
+    return function
 
 
 def test_a_slice_that_the_data_does_not_have_is_refused_before_any_training(tree: dict[str, Any]) -> None:
-    def only_data(name: str, function: Callable[..., Step]) -> Callable[..., Step]:
-        assert name == "data"
-        return function
-
     config = Config.model_validate(tree | {"gate": {"slices": [{"by": "chanel"}]}})
     with pytest.raises(UserError, match=r"gate\.slices: the data has no column 'chanel'"):
-        make_candidate(config, None, stage=only_data)
+        make_candidate(config, None, stage=_only_data)
 
 
 def test_the_gate_judges_all_that_is_asked_for_and_counts_its_look_at_the_rows(tree: dict[str, Any]) -> None:
@@ -161,7 +167,8 @@ def _report(config: Config, built: Built) -> str:
     """The report's page, beside which its tables lie."""
     found = summaries.summarise(config, built, gate(config, built, None), None, command="retort run")
     page = summaries.write_report(found, built)
-    assert page.with_name("answers.csv").is_file()
+    assert {"answers.csv", "slices.csv", "inputs.csv"} <= {path.name for path in page.parent.glob("*.csv")}
+    assert page.with_name("mistakes.csv").is_file() == (config.data.task != "score")
     assert summaries.figures(found | summaries.read_details(built))
     return page.read_text(encoding="utf-8")
 
