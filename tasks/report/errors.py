@@ -4,12 +4,14 @@ labels."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.data.rows import listed
 from tasks.report.behaviour import cut
 from tasks.report.theme import MISSING, percent, significant
 
 Rows = list[dict[str, Any]]
 
 
+MOST_WORSE = 6
 RATES = {
     "accuracy": "{model}'s accuracy",
     "exact_match": "{model} exactly right",
@@ -69,6 +71,7 @@ def _mistakes(analysis: Mapping[str, Any], tables: Mapping[str, Rows]) -> dict[s
     rows = [*tables["mistakes"], total] if len(tables["mistakes"]) > 1 else tables["mistakes"]
     return {
         "kinds": [kind.replace("_", " ") for kind in kinds],
+        "worse": worse_words(total),
         "rows": [
             {
                 "label": row["label"],
@@ -80,6 +83,11 @@ def _mistakes(analysis: Mapping[str, Any], tables: Mapping[str, Rows]) -> dict[s
             for row in rows
         ],
     }
+
+
+def worse_words(mistakes: Mapping[str, Any]) -> str:
+    """The mistakes that a candidate makes more often than its teacher and not by chance."""
+    return listed(mistakes["worse"], most=MOST_WORSE)
 
 
 def _flip(row: Mapping[str, Any]) -> dict[str, str]:

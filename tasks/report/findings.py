@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tasks.metrics import TITLES, metrics_of
+from tasks.report.errors import worse_words
 from tasks.report.theme import MISSING, SIGNS, VERDICTS, change_of_measure, is_number, percent, significant
 from tasks.stats.paired import PairedCounts, mcnemar_p
 
@@ -26,6 +27,7 @@ def findings_view(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         *_behaviour(summary.get("behaviour") or ()),
         *_calibration(analysis.get("calibration")),
         *_abstention(analysis.get("abstention")),
+        *_mistakes(analysis),
         *_slices(analysis),
         *_labels(analysis),
     ]
@@ -118,6 +120,21 @@ def _abstention(rule: Mapping[str, Any] | None) -> Iterator[Row]:
         f"{percent(rule['risk_without']['value'])} if it answered all"
     )
     yield "Abstention", "pass", text, "#calibration"
+
+
+def _mistakes(analysis: Mapping[str, Any]) -> Iterator[Row]:
+    total = analysis.get("mistakes")
+    if total is None:
+        return
+    kinds = [name.removeprefix("candidate_") for name in total if name.startswith("candidate_")]
+    text = ", ".join(
+        f"{total[f'candidate_{kind}']:,} {kind.replace('_', ' ')} (teacher {total[f'teacher_{kind}']:,})"
+        for kind in kinds
+    )
+    worse = worse_words(total)
+    if worse:
+        text += f"; more often than its teacher, and not by chance: {worse}"
+    yield "Mistakes", _word(bool(worse)), text, "#mistakes"
 
 
 def _slices(analysis: Mapping[str, Any]) -> Iterator[Row]:

@@ -71,7 +71,9 @@ def answers_analysis(task: str) -> dict[str, Any]:
             for model in ("candidate", "teacher")
         }
         tables["mistakes"] = [{"label": name, "true": 500} | counts | {"lost": 9} for name in (HOSTILE, "joy")]
-        found["mistakes"] = {"label": "together", "true": 1_000} | counts | {"lost": 18}
+        found["mistakes"] = (
+            {"label": "together", "true": 1_000} | counts | {"lost": 18, "worse": [f"{HOSTILE} (missed)"]}
+        )
     return found | {"num": dict.fromkeys(tables, 3076)}
 
 

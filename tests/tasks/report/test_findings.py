@@ -3,7 +3,7 @@
 from typing import Any
 
 from tasks.report.findings import findings_view
-from tests.tasks.report.sample import analysis, build_summary, score_summary, verdict
+from tests.tasks.report.sample import HOSTILE, analysis, answers_analysis, build_summary, score_summary, verdict
 
 
 def found(summary: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -34,6 +34,18 @@ def test_the_first_line_is_of_the_metric_that_judges_the_task() -> None:
     assert (rows["Spearman"]["sign"], rows["Spearman"]["text"]) == ("✓", "−0.004 against the teacher")
     assert rows["Spearman"]["link"] == "#gate"
     assert rows["Floor"]["text"] == "+0.067 against the cosine of both texts' TF-IDF vectors"
+
+
+def test_mistakes_that_are_more_than_the_teachers_and_not_by_chance_ask_for_a_look() -> None:
+    entities = answers_analysis("entities")
+    worse = found(build_summary() | {"analysis": entities})["Mistakes"]
+    assert (worse["sign"], worse["link"]) == ("?", "#mistakes")
+    assert worse["text"].startswith("1,100 missed (teacher 1,100), 1,101 invented")
+    assert worse["text"].endswith(f"not by chance: {HOSTILE} (missed)")
+    entities["mistakes"]["worse"] = [f"type {at} (missed)" for at in range(8)]
+    assert found(build_summary() | {"analysis": entities})["Mistakes"]["text"].endswith("type 5 (missed) and 2 more")
+    entities["mistakes"]["worse"] = []
+    assert found(build_summary() | {"analysis": entities})["Mistakes"]["sign"] == "✓"
 
 
 def test_a_candidate_that_word_counts_beat_asks_for_a_look() -> None:
