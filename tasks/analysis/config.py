@@ -36,7 +36,7 @@ class ErrorsConfig(Section):
     """How errors are weighed and where they are looked for."""
 
     costs: list[Cost] = Field(default=[])
-    """The later rule wins where two name the same confusion."""
+    """Of one class a text; the later rule wins where two name the same confusion."""
     time: str | None = None
     """Column of the data with the time of each row, to see errors over time."""
     max_slices: int = Field(default=20, ge=1, le=200)
