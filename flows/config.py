@@ -27,6 +27,8 @@ from tasks.train import TeacherConfig
 from tasks.types import Section
 
 Key = tuple[str | int, ...]
+CONFIGS = Path("configs")
+"""Where the configs of a checkout are."""
 BLOCK = r"^[a-z0-9-]+/[a-z0-9-]+$"
 """Type and name of a Prefect block, such as slack-webhook/ops."""
 AnySection = TypeVar("AnySection", bound=Section)
@@ -210,6 +212,15 @@ def _validate(
         raise ConfigError("\n".join(faults)) from error
 
 
+def _hint(path: Path) -> str:
+    """Which file may be meant by one that is not there: the config of that name, or those beside it."""
+    beside = sorted(path.parent.glob("*.y*ml"))
+    meant = [found for found in (*beside, *sorted(CONFIGS.glob("*.y*ml"))) if found.stem == path.stem]
+    if meant:
+        return f"; did you mean {meant[0]}?"
+    return f"; {path.parent} has {', '.join(found.name for found in beside)}" if beside else ""
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
     """The YAML as plain values, and where each key stands (`line 12`)."""
     try:
@@ -217,9 +228,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
     except FileNotFoundError as error:
-        beside = sorted(found.name for found in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        hint = f"; {path.parent} has {', '.join(beside)}" if beside else ""
-        raise ConfigError(f"{path}: expected a YAML config, but there is no such file{hint}") from error
+        raise ConfigError(f"{path}: expected a YAML config, but there is no such file{_hint(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected a readable UTF-8 YAML file, got: {error}") from error
     except yaml.MarkedYAMLError as error:

@@ -106,6 +106,11 @@ def test_a_missing_file_lists_its_neighbours(tmp_path: Path) -> None:
         load_config(tmp_path / "reel.yaml")
 
 
+def test_the_name_of_a_model_is_answered_with_its_config() -> None:
+    with pytest.raises(ConfigError, match=r"quickstart: expected a YAML .*; did you mean configs/quickstart\.yaml\?"):
+        load_config(Path("quickstart"))
+
+
 def test_the_config_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD)
     with pytest.raises(ValueError, match="frozen"):
