@@ -306,7 +306,7 @@ def test_many_slow_clients_do_not_slow_the_others(port: int) -> None:
             started = time.perf_counter()
             assert status(ask(port, post())) == 200
             took.append(time.perf_counter() - started)
-        assert sorted(took)[15] < 0.1
+        assert sorted(took)[15] < 0.5
     finally:
         for client in slow:
             client.close()

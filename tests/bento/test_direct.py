@@ -222,7 +222,7 @@ def stopped(server: Server) -> Callable[[], list[object]]:
 
 
 def wait(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 15
     while not holds():
         assert time.monotonic() < until
         time.sleep(0.01)
