@@ -26,6 +26,9 @@ REQUEST_WITHIN_S = 20.0
 """From a request's first byte to its last, and from a connection to its first request: 1 MiB at 52 kB/s."""
 ANSWER_WITHIN_S = 20.0
 """How long a client may leave what was sent to it unread."""
+KEEP_ALIVE_S = 75
+"""How long a connection may stay idle, if BentoML is given no longer time: more than balancers keep theirs (nginx and
+AWS 60 s), since whoever hangs up first may cut off a request that is on its way. BentoML's default is 5 s."""
 MAX_HEADER_BYTES = 1 << 16
 Endpoint = Callable[[Request], Awaitable[Response]]
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
@@ -48,6 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the first request has to come in time."""
         super().connection_made(transport)
+        self.timeout_keep_alive = max(self.timeout_keep_alive, KEEP_ALIVE_S)
         self._within_headers = self._within_request = False
         self._num_header_bytes = 0
         self._num_asked = 0

@@ -12,10 +12,13 @@ from bento.connections import Behind, BoundedProtocol
 
 
 @contextmanager
-def live(app: Starlette, behind: Behind | None = None) -> Iterator[str]:
-    """Serve `app` from a thread; the URL."""
+def live(app: Starlette, behind: Behind | None = None, *, keep_alive_s: int = 5) -> Iterator[str]:
+    """Serve `app` from a thread; the URL. `keep_alive_s` is as BentoML's option."""
     protocol = type("Protocol", (BoundedProtocol,), {"behind": behind})
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, http=protocol, log_level="critical", server_header=False)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, http=protocol, log_level="critical", server_header=False,
+        timeout_keep_alive=keep_alive_s,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="live-server")
     thread.start()

@@ -269,6 +269,25 @@ def test_a_connection_that_asks_nothing_is_closed(port: int) -> None:
         assert receive(client) == b""
 
 
+@pytest.mark.parametrize(("option_s", "kept_s"), [(1, 2), (3, 3)], ids=["too short", "longer"])
+def test_an_idle_connection_is_kept_longer_than_balancers_keep_it(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, option_s: int, kept_s: int
+) -> None:
+    assert connections.KEEP_ALIVE_S > 60
+    monkeypatch.setattr(connections, "KEEP_ALIVE_S", 2)
+    server = make_server()
+    behind = Behind(server.overload, direct_predict(server))
+    with (
+        live(create_app(server), behind, keep_alive_s=option_s) as url,
+        closing(connect(urlsplit(url).port or 0)) as client,
+    ):
+        client.sendall(post())
+        assert status(read(client)) == 200
+        started = time.monotonic()
+        assert receive(client) == b""
+        assert kept_s - 0.1 < time.monotonic() - started < kept_s + 8
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_refused_request_whose_body_goes_on_is_hung_up_on(port: int) -> None:
     with closing(connect(port)) as client:
