@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("retort.training")
 
 CHECKPOINT = "checkpoint.pt"
+TELL_EVERY_S = 30.0
+"""How often a model that answers many texts says how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +108,15 @@ def predict_logits(model: Any, rows: Rows, *, pad_id: int, batch_size: int = 64)
     model = accelerator.unwrap_model(model).to(accelerator.device).eval()
     order = sorted(range(len(rows)), key=lambda row: len(rows.token_ids[row]))
     found: list[tuple[list[int], Any]] = []
+    started = told = time.monotonic()
     with torch.inference_mode(), accelerator.autocast(), first_token_only(model):
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             batch = {name: value.to(accelerator.device) for name, value in collate(rows, indices, pad_id).items()}
             found.append((indices, forward(model, batch).float().cpu().numpy()))
+            if (now := time.monotonic()) - told >= TELL_EVERY_S:
+                told, done = now, start + len(indices)
+                log.info("%d of %d texts answered, %.0f/s", done, len(rows), done / (now - started))
     logits_NC = np.empty((len(rows), *found[0][1].shape[1:]), dtype=np.float32)
     for indices, part in found:
         logits_NC[indices] = part
