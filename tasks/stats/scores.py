@@ -79,9 +79,14 @@ def _ranked_interval(
     rank_scores, rank_truth = [_Ranks(each_N) for each_N in scores], _Ranks(truth_N)
     resampled = []
     for counts_BN in resampled_counts(np.arange(n), n, rng=rng, num_resamples=NUM_RESAMPLES):
-        truth_BN = rank_truth(counts_BN)
-        sums = [_weighted_moments(rank(counts_BN), truth_BN, counts_BN) for rank in rank_scores]
-        resampled.append(statistic(np.hstack(sums)))
+        truth_BN, truth_squares_B = rank_truth(counts_BN)
+        truth_BN *= counts_BN
+        sums = []
+        for rank in rank_scores:
+            ranks_BN, squares_B = rank(counts_BN)
+            sums += [np.full(len(counts_BN), n), *np.zeros((2, len(counts_BN)))]
+            sums += [squares_B, truth_squares_B, np.einsum("bn,bn->b", ranks_BN, truth_BN)]
+        resampled.append(statistic(np.stack(sums, axis=1)))
     observed = float(statistic(terms_NK.sum(axis=0)[None])[0])
     skew = jackknife_skew(terms_NK, statistic, np.ones(n, dtype=np.int64))
     return bca_ends(observed, np.concatenate(resampled), skew, confidence)
@@ -95,21 +100,18 @@ class _Ranks:
         self.order_N = np.argsort(self.place_N, kind="stable")
         self.starts = np.flatnonzero(np.diff(self.place_N[self.order_N], prepend=-1))
 
-    def __call__(self, counts_BN: Floats) -> Floats:
-        """ranks_BN from how often each row is drawn; those of rows that are not drawn mean nothing."""
-        tied_BD = np.add.reduceat(counts_BN[:, self.order_N], self.starts, axis=1)
-        ranks_BD = tied_BD.cumsum(axis=1) - (tied_BD - 1) / 2
-        return np.asarray(ranks_BD[:, self.place_N])
+    def __call__(self, counts_BN: Floats) -> tuple[Floats, Floats]:
+        """ranks_BN about their mean, from how often each row is drawn, and the sum of their squares over what is drawn.
 
-
-def _weighted_moments(x_BN: Floats, y_BN: Floats, counts_BN: Floats) -> Floats:
-    """Sums over the drawn rows of what `_moments` has of each, about the mean rank."""
-    middle = (x_BN.shape[1] + 1) / 2
-    x_BN, y_BN = x_BN - middle, y_BN - middle
-    x_drawn_BN, y_drawn_BN = counts_BN * x_BN, counts_BN * y_BN
-    sums = [counts_BN.sum(axis=1), x_drawn_BN.sum(axis=1), y_drawn_BN.sum(axis=1)]
-    pairs = ((x_drawn_BN, x_BN), (y_drawn_BN, y_BN), (x_drawn_BN, y_BN))
-    return np.stack([*sums, *(np.einsum("bn,bn->b", *pair) for pair in pairs)], axis=1)
+        Those of rows that are not drawn mean nothing.
+        """
+        tied_BD = counts_BN[:, self.order_N]
+        if len(self.starts) < len(self.order_N):
+            tied_BD = np.add.reduceat(tied_BD, self.starts, axis=1)
+        ranks_BD = tied_BD.cumsum(axis=1)
+        ranks_BD -= tied_BD / 2
+        ranks_BD -= len(self.order_N) / 2
+        return ranks_BD[:, self.place_N], np.einsum("bd,bd,bd->b", tied_BD, ranks_BD, ranks_BD)
 
 
 def _moments(x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:

@@ -54,9 +54,13 @@ def test_a_model_does_not_differ_from_itself_and_is_above_a_noisier_one(differen
     assert difference(given_N, noisier_N, truth_N, **options).low > 0
 
 
-def test_ranks_of_a_resample_are_scipys_of_the_drawn_rows():
+@pytest.mark.parametrize("num_values", [30, 10**9])
+def test_ranks_of_a_resample_are_scipys_of_the_drawn_rows_about_their_mean(num_values):
     rng = np.random.default_rng(4)
-    values_N = rng.integers(0, 30, 80).astype(float)
+    values_N = rng.integers(0, num_values, 80).astype(float)
     rows_N = rng.integers(80, size=80)
     counts_N = np.bincount(rows_N, minlength=80).astype(float)
-    assert _Ranks(values_N)(counts_N[None])[0, rows_N] == pytest.approx(rankdata(values_N[rows_N]))
+    ranks_BN, squares_B = _Ranks(values_N)(counts_N[None])
+    expected_N = rankdata(values_N[rows_N]) - 81 / 2
+    assert ranks_BN[0, rows_N] == pytest.approx(expected_N)
+    assert squares_B == pytest.approx([(expected_N**2).sum()])
