@@ -23,8 +23,10 @@ from tasks.compress.quantize import Quantize
 from tasks.data import read_split
 from tasks.evaluate import evaluation_batch, read_predictions
 from tasks.gate import GateConfig, MarginGate, Probes, SliceGate, judge, judge_measured, num_unknown
-from tasks.gate.verdicts import ALPHA
+from tasks.gate.verdicts import ALPHA, in_wrong_order
 from tasks.quantization.invariance import in_one_batch, largest_shift
+from tasks.stats.bootstrap import macro_f1
+from tasks.stats.calibration import brier_loss
 from tasks.stats.paired import needed_n, tango_p
 from tasks.stats.power import pass_rate
 from tasks.types import GateReport, Predictions, Verdict
@@ -35,6 +37,8 @@ NUM_MARGIN_TRIALS = 10_000
 NUM_PROBE_TRIALS = 100
 """Of the fault that takes a model's run each time."""
 NUM_PILOT = 200
+MAX_PILOTS = 20
+"""A pilot may happen to decide; so many that do, one after the other, say that rows enough are there."""
 MARGIN = 0.02
 DISAGREEMENT = 0.04
 SLICE_MARGIN = 0.05
@@ -63,6 +67,7 @@ def bench_gate(chosen: Config) -> dict[str, Any]:
         return {"title": f"The gate on the test rows of {chosen.name}, of data.task {teacher.task}", "rows": rows}
     rows = [
         *accuracy_rows(teacher, DISAGREEMENT, rng),
+        *loss_rows(teacher, rng),
         class_row(teacher, rng),
         calibration_row(teacher, rng),
         *model_rows(chosen, built, rng),
@@ -84,7 +89,7 @@ def accuracy_rows(teacher: Predictions, disagreement: float, rng: Rng) -> list[d
     planted = (
         ("worse by the margin", worse_by(teacher, MARGIN, disagreement, rng), NUM_MARGIN_TRIALS, MAX_AT_MARGIN),
         ("worse by twice the margin", worse_by(teacher, 2 * MARGIN, disagreement, rng), NUM_TRIALS, MAX_BEYOND),
-        ("wrong label order", _in_wrong_order(teacher), NUM_TRIALS, MAX_BEYOND),
+        ("wrong label order", replace(teacher, probabilities_NC=in_wrong_order(teacher)), NUM_TRIALS, MAX_BEYOND),
     )
     rows = []
     for name, candidate, num_trials, most in planted:
@@ -96,6 +101,26 @@ def accuracy_rows(teacher: Predictions, disagreement: float, rng: Rng) -> list[d
     against = f"accuracy; {int(np.median(asked)):,} rows were asked for in the median, after {NUM_PILOT} did not decide"
     target = f"<= {MAX_REFUSED:g} %"
     return [*rows, row("equal models refused", share, "%", against, target=target, met=share <= MAX_REFUSED)]
+
+
+def loss_rows(teacher: Predictions, rng: Rng) -> list[dict[str, Any]]:
+    """Candidates that are worse by the margin on so few rows that in many a draw nothing speaks against them."""
+    candidate, n = worse_by(teacher, MARGIN, MARGIN, rng), GateConfig().min_rows
+    brier = brier_loss(candidate.probabilities_NC, candidate.labels_N) - brier_loss(
+        teacher.probabilities_NC, teacher.labels_N
+    )
+    macro = _macro_f1(teacher) - _macro_f1(candidate)
+    rows = []
+    for name, margin in (("macro_f1", macro), ("brier", brier)):
+        config = GateConfig.model_validate({"accuracy": {"margin": 0.999}, name: {"margin": margin}})
+        passed = [_passes(_compare(candidate, teacher, n, config, rng)) for _ in range(NUM_TRIALS)]
+        against = f"{name}, margin {margin:.3g}, on {n:,} rows, of which {100 * MARGIN:g} % differ"
+        rows.append(_passed_row(f"worse by the margin on few rows, {name}", passed, MAX_AT_MARGIN, against))
+    return rows
+
+
+def _macro_f1(predictions: Predictions) -> float:
+    return macro_f1(predictions.labels_N, predictions.probabilities_NC.argmax(axis=1))
 
 
 def class_row(teacher: Predictions, rng: Rng) -> dict[str, Any]:
@@ -230,10 +255,6 @@ def _exchanged(reference: Predictions, rows: Any, first_R: Any, second_R: Any) -
     return replace(reference, probabilities_NC=probabilities_NC)
 
 
-def _in_wrong_order(reference: Predictions) -> Predictions:
-    return replace(reference, probabilities_NC=np.roll(reference.probabilities_NC, 1, axis=1))
-
-
 def _rows_of(predictions: Predictions, rows: NDArray[np.int64]) -> Predictions:
     return Predictions(
         ids=tuple(map(str, rows)),
@@ -256,11 +277,17 @@ def _passes(verdicts: list[Verdict]) -> bool:
 
 
 def _refused(candidate: Predictions, reference: Predictions, config: GateConfig, rng: Rng) -> tuple[int, bool]:
-    """The rows that the gate asks for when a few do not decide, and whether it refuses on fresh rows of that number."""
-    while True:
+    """The rows that the gate asks for when a few do not decide, and whether it refuses on fresh rows of that number.
+
+    Where a few rows decide each time they are what it asks for.
+    """
+    n = NUM_PILOT
+    for _ in range(MAX_PILOTS):
         (pilot,) = _compare(candidate, reference, NUM_PILOT, config, rng)
         if pilot.outcome == "inconclusive" and pilot.needed_n is not None:
-            return pilot.needed_n, not _passes(_compare(candidate, reference, pilot.needed_n, config, rng))
+            n = pilot.needed_n
+            break
+    return n, not _passes(_compare(candidate, reference, n, config, rng))
 
 
 def _passed_row(name: str, passed: Sequence[bool], most: float, against: str) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def metric_difference(
     options: dict[str, Any] = {"rng": rng, "confidence": confidence}
     if isinstance(candidate, EntityPredictions) and isinstance(reference, EntityPredictions):
         both = [terms_of(one) for one in (candidate, reference)]
-        terms_NK = np.hstack([multi_label.all_together(terms) if name == "entity_f1" else terms for terms in both])
-        return sums_interval(terms_NK, multi_label.difference(_ENTITY_STATISTICS[name]), **options)
+        both = [multi_label.all_together(terms) for terms in both] if name == "entity_f1" else both
+        return multi_label.f1_difference(both[0], both[1], _ENTITY_STATISTICS[name], **options)
     if isinstance(candidate, EntityPredictions) or isinstance(reference, EntityPredictions):
         raise ValueError(f"expected answers of one task, got {candidate.task} and {reference.task}")
     if candidate.task == "multi_label":

@@ -16,9 +16,11 @@ from tasks.gate.verdicts import (
     at_most,
     brier,
     check_probabilities,
+    in_wrong_order,
     non_inferior,
     not_worse,
     parity,
+    rows_for_difference,
     rows_for_mean,
     share_at_most,
     unjudged,
@@ -158,10 +160,13 @@ def _judge_kl(
     missing = unjudged(gate, limit, min_rows, candidate, reference)
     if missing is not None:
         return missing
-    candidate_NC, reference_NC = (
-        np.maximum(each.probabilities_NC.astype(np.float64), SMALLEST) for each in (candidate, reference)
+    candidate_NC, reference_NC, wrong_NC = (
+        np.maximum(each_NC.astype(np.float64), SMALLEST)
+        for each_NC in (candidate.probabilities_NC, reference.probabilities_NC, in_wrong_order(candidate))
     )
-    found = mean_interval(np.asarray(entropy(reference_NC, candidate_NC, axis=1)), rng=rng, confidence=1 - 2 * ALPHA)
-    wanted = rows_for_mean(n, found.high - found.value, limit - found.value, ALPHA)
+    values_N, lost_N = (np.asarray(entropy(reference_NC, each_NC, axis=1)) for each_NC in (candidate_NC, wrong_NC))
+    found = mean_interval(values_N, rng=rng, confidence=1 - 2 * ALPHA, lost_R=lost_N[lost_N > values_N])
+    to_limit, away = found.high - found.value, found.value - found.low
+    wanted = rows_for_difference(n, to_limit, away, limit - found.value, ALPHA)
     words = f"{found.value:.4f} nats, 90% interval [{found.low:.4f}, {found.high:.4f}]; limit {limit:g}"
     return at_most(gate, found, limit, n=n, wanted=wanted, words=words)

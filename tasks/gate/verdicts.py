@@ -1,7 +1,8 @@
 """From an observation, its interval and its limit to a verdict and its words."""
 
 from collections.abc import Callable
-from math import ceil, isfinite
+from dataclasses import replace
+from math import ceil, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ def at_least(
 def not_worse(gate: str, metric: str, found: Interval, rule: MarginGate, n: int) -> Verdict:
     """A difference in `metric` that must be shown to be above the negative margin, by its interval."""
     room = rule.margin + min(found.value, 0.0)
-    wanted = rows_for_mean(n, (found.high - found.low) / 2, room, rule.alpha)
+    wanted = rows_for_difference(n, found.value - found.low, found.high - found.value, room, rule.alpha)
     words = difference_in_words(metric, found, rule.margin, rule.alpha)
     return at_least(gate, found, -rule.margin, n=n, wanted=wanted, words=words)
 
@@ -123,6 +124,19 @@ def rows_for_mean(n: int, half_width: float, room: float, alpha: float) -> int |
         return None
     z_alpha = float(ndtri(1 - alpha))
     return max(1, ceil(n * ((1 + float(ndtri(POWER)) / z_alpha) * half_width / room) ** 2))
+
+
+def rows_for_difference(n: int, towards: float, away: float, room: float, alpha: float) -> int | None:
+    """As `rows_for_mean`, of an interval that reaches `towards` its limit as if one row more had been lost.
+
+    The spread of the rows, as the other end shows it, falls with the root of their number, what the lost row adds with
+    the number.
+    """
+    if room <= 0:
+        return None
+    spread = ((1 + float(ndtri(POWER)) / float(ndtri(1 - alpha))) * min(towards, away) / room) ** 2
+    lost = max(0.0, towards**2 - away**2) / room**2
+    return max(1, ceil(n * (spread + sqrt(spread**2 + 4 * lost)) / 2))
 
 
 def rows_for_share(share: float, limit: float) -> int | None:
@@ -201,14 +215,27 @@ def brier(
     if missing is not None:
         return missing
     losses_N, reference_N = _brier_losses(candidate), _brier_losses(reference)
-    confidence = 1 - 2 * rule.alpha
-    found = mean_interval(losses_N - reference_N, rng=rng, confidence=confidence)
-    wanted = rows_for_mean(n, found.high - found.value, rule.margin - max(found.value, 0.0), rule.alpha)
+    confidence, lost_N = (
+        1 - 2 * rule.alpha,
+        _brier_losses(replace(candidate, probabilities_NC=in_wrong_order(candidate))),
+    )
+    worse_N = lost_N > losses_N
+    found = mean_interval(
+        losses_N - reference_N, rng=rng, confidence=confidence, lost_R=(lost_N - reference_N)[worse_N]
+    )  # fmt: skip
+    room = rule.margin - max(found.value, 0.0)
+    wanted = rows_for_difference(n, found.high - found.value, found.value - found.low, room, rule.alpha)
     words = (
         f"Brier loss is {found.value:+.4f} against the {reference_name}'s {reference_N.mean():.4f}, {confidence:.0%} "
         f"interval [{found.low:+.4f}, {found.high:+.4f}]; margin {rule.margin:g}"
     )
     return at_most(gate, found, rule.margin, n=n, wanted=wanted, words=words)
+
+
+def in_wrong_order(predictions: WithProbabilities) -> NDArray[np.float32]:
+    """probabilities_NC with each class's under the next one's name, and that of a label alone the wrong way round."""
+    probabilities_NC = predictions.probabilities_NC
+    return 1 - probabilities_NC if probabilities_NC.shape[1] == 1 else np.roll(probabilities_NC, 1, axis=1)
 
 
 def _brier_losses(predictions: WithProbabilities) -> Floats:

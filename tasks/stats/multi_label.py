@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.stats.sums import SumStatistic, sums_interval
+from tasks.stats.sums import MAX_LOST, SumStatistic, sums_interval
 from tasks.types import Interval
 
 Bools = NDArray[np.bool_]
@@ -56,16 +56,36 @@ def micro_f1_difference(
     candidate_NC: Bools, reference_NC: Bools, truth_NC: Any, *, rng: np.random.Generator, confidence: float
 ) -> Interval:
     """Micro-F1 of the candidate less that of the reference, with its paired BCa interval."""
-    terms_NK = np.hstack([_overall(candidate_NC, truth_NC), _overall(reference_NC, truth_NC)])
-    return sums_interval(terms_NK, difference(micro_statistic), rng=rng, confidence=confidence)
+    both = [_overall(chosen_NC, truth_NC) for chosen_NC in (candidate_NC, reference_NC)]
+    return f1_difference(both[0], both[1], micro_statistic, rng=rng, confidence=confidence)
 
 
 def macro_f1_sets_difference(
     candidate_NC: Bools, reference_NC: Bools, truth_NC: Any, *, rng: np.random.Generator, confidence: float
 ) -> Interval:
     """Macro-F1 of the candidate less that of the reference, with its paired BCa interval."""
-    terms_NK = np.hstack([f1_terms(candidate_NC, truth_NC), f1_terms(reference_NC, truth_NC)])
-    return sums_interval(terms_NK, difference(macro_statistic), rng=rng, confidence=confidence)
+    both = [f1_terms(chosen_NC, truth_NC) for chosen_NC in (candidate_NC, reference_NC)]
+    return f1_difference(both[0], both[1], macro_statistic, rng=rng, confidence=confidence)
+
+
+def f1_difference(
+    candidate_NK: NDArray[np.float64],
+    reference_NK: NDArray[np.float64],
+    statistic: SumStatistic,
+    *,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Interval:
+    """An F1 of the candidate less that of the reference, from the terms of both, with its paired BCa interval.
+
+    Among the rows is one more, of those where the candidate is right, with as many answers that are wrong.
+    """
+    terms_NK = np.hstack([candidate_NK, reference_NK])
+    num_hits = candidate_NK.shape[1] // 2
+    found = np.flatnonzero(candidate_NK[:, :num_hits].any(axis=1))
+    lost_RK = terms_NK[rng.permutation(found)[:MAX_LOST]]
+    lost_RK[:, :num_hits] = 0
+    return sums_interval(terms_NK, difference(statistic), rng=rng, confidence=confidence, lost_RK=lost_RK)
 
 
 def f1_terms(chosen_NC: Any, truth_NC: Any) -> NDArray[np.float64]:

@@ -1,15 +1,21 @@
 """Correlations of scores with their truth, and their bootstrap intervals.
 
-Shapes: N rows, B resamples.
+Shapes: N rows, M rows with those that are lost (`tasks.stats.bootstrap`), B resamples.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from tasks.stats.bootstrap import NUM_RESAMPLES, bca_ends
+from tasks.stats.bootstrap import NUM_RESAMPLES, about, bca_ends, row_weights
 from tasks.stats.multi_label import difference
-from tasks.stats.sums import SumStatistic, jackknife_skew, resampled_counts, sums_interval
+from tasks.stats.sums import (
+    MAX_LOST,
+    SumStatistic,
+    jackknife_skew,
+    resampled_counts,
+    sums_interval,
+)
 from tasks.types import Interval
 
 Floats = NDArray[np.float64]
@@ -40,16 +46,21 @@ def pearson_difference(
     rng: np.random.Generator,
     confidence: float,
 ) -> Interval:
-    """Pearson's correlation of the candidate less that of the reference, with its paired BCa interval."""
-    terms_NK = np.hstack([_moments(candidate_N, truth_N), _moments(reference_N, truth_N)])
-    return sums_interval(terms_NK, difference(_pearson_of), rng=rng, confidence=confidence)
+    """Pearson's correlation of the candidate less that of the reference, with its paired BCa interval.
+
+    Among the rows is one more, for which the candidate has the score of another.
+    """
+    candidate_M, reference_M, truth_M = _with_lost(candidate_N, reference_N, truth_N, rng)
+    terms_MK = np.hstack([_moments(candidate_M, truth_M), _moments(reference_M, truth_M)])
+    terms_NK, lost_RK = np.split(terms_MK, [len(truth_N)])
+    return sums_interval(terms_NK, difference(_pearson_of), rng=rng, confidence=confidence, lost_RK=lost_RK)
 
 
 def spearman_interval(
     scores_N: NDArray[np.floating], truth_N: NDArray[np.floating], *, rng: np.random.Generator, confidence: float
 ) -> Interval:
     """Spearman's correlation with its BCa interval, rows resampled and ranked anew."""
-    return _ranked_interval([scores_N], truth_N, _pearson_of, rng, confidence)
+    return _ranked_interval([scores_N], truth_N, 0, _pearson_of, rng, confidence)
 
 
 def spearman_difference(
@@ -60,58 +71,85 @@ def spearman_difference(
     rng: np.random.Generator,
     confidence: float,
 ) -> Interval:
-    """Spearman's correlation of the candidate less that of the reference, with its paired BCa interval."""
-    return _ranked_interval([candidate_N, reference_N], truth_N, difference(_pearson_of), rng, confidence)
+    """Spearman's correlation of the candidate less that of the reference, with its paired BCa interval.
+
+    Among the rows is one more, for which the candidate has the score of another.
+    """
+    candidate_M, reference_M, truth_M = _with_lost(candidate_N, reference_N, truth_N, rng)
+    num_lost = len(truth_M) - len(truth_N)
+    return _ranked_interval([candidate_M, reference_M], truth_M, num_lost, difference(_pearson_of), rng, confidence)
+
+
+def _with_lost(
+    candidate_N: NDArray[np.floating],
+    reference_N: NDArray[np.floating],
+    truth_N: NDArray[np.floating],
+    rng: np.random.Generator,
+) -> tuple[Floats, Floats, Floats]:
+    """The rows, and behind them some once more, with the candidate's scores of others."""
+    rows, others = (rng.permutation(len(truth_N))[:MAX_LOST] for _ in range(2))
+    columns = ((candidate_N, others), (reference_N, rows), (truth_N, rows))
+    found = [np.concatenate([each_N, each_N[more]]).astype(np.float64) for each_N, more in columns]
+    return found[0], found[1], found[2]
 
 
 def _ranked_interval(
     scores: list[NDArray[np.floating]],
-    truth_N: NDArray[np.floating],
+    truth_M: NDArray[np.floating],
+    num_lost: int,
     statistic: SumStatistic,
     rng: np.random.Generator,
     confidence: float,
 ) -> Interval:
-    """The acceleration is that of the ranks of all rows: leaving a row out hardly moves the others'."""
-    n = len(truth_N)
+    """The last `num_lost` of the rows are one together.
+
+    The acceleration is that of the ranks of all rows: leaving a row out hardly moves the others'.
+    """
+    m, n = len(truth_M), len(truth_M) - num_lost
     if not n:
         raise ValueError("expected at least one row to resample, got none; check that the split is not empty")
-    terms_NK = np.hstack([_moments(rankdata(each_N), rankdata(truth_N)) for each_N in scores])
-    rank_scores, rank_truth = [_Ranks(each_N) for each_N in scores], _Ranks(truth_N)
-    resampled = []
-    for counts_BN in resampled_counts(np.arange(n), n, rng=rng, num_resamples=NUM_RESAMPLES):
-        truth_BN, truth_squares_B = rank_truth(counts_BN)
-        truth_BN *= counts_BN
+    ranks = [_Ranks(each_M) for each_M in (*scores, truth_M)]
+
+    def of_counts(counts_BM: Floats) -> Floats:
+        *scores_BM, (truth_BM, truth_squares_B) = (rank(counts_BM) for rank in ranks)
+        truth_BM *= counts_BM
         sums = []
-        for rank in rank_scores:
-            ranks_BN, squares_B = rank(counts_BN)
-            sums += [np.full(len(counts_BN), n), *np.zeros((2, len(counts_BN)))]
-            sums += [squares_B, truth_squares_B, np.einsum("bn,bn->b", ranks_BN, truth_BN)]
-        resampled.append(statistic(np.stack(sums, axis=1)))
-    observed = float(statistic(terms_NK.sum(axis=0)[None])[0])
+        for ranks_BM, squares_B in scores_BM:
+            sums += [counts_BM.sum(axis=1), *np.zeros((2, len(counts_BM)))]
+            sums += [squares_B, truth_squares_B, np.einsum("bm,bm->b", ranks_BM, truth_BM)]
+        return statistic(np.stack(sums, axis=1))
+
+    drawn = resampled_counts(np.arange(m), m, num_lost=num_lost, rng=rng, num_resamples=NUM_RESAMPLES)
+    resampled_B = np.concatenate([of_counts(counts_BM) for counts_BM in drawn])
+    alone_M, with_lost_M = (np.arange(m) < n).astype(np.float64), row_weights(n, num_lost)
+    *placed, truth_rank_M = (rank(alone_M[None])[0][0] for rank in ranks)
+    terms_NK = np.hstack([_moments(each_M[:n], truth_rank_M[:n]) for each_M in placed])
     skew = jackknife_skew(terms_NK, statistic, np.ones(n, dtype=np.int64))
-    return bca_ends(observed, np.concatenate(resampled), skew, confidence)
+    found = bca_ends(float(of_counts(with_lost_M[None])[0]), resampled_B, skew, confidence)
+    return about(float(of_counts(alone_M[None])[0]), found)
 
 
 class _Ranks:
     """Ranks of values in resamples of them, ties at their mean rank, without sorting each resample."""
 
-    def __init__(self, values_N: NDArray[np.floating]) -> None:
-        _, self.place_N = np.unique(values_N, return_inverse=True)
-        self.order_N = np.argsort(self.place_N, kind="stable")
-        self.starts = np.flatnonzero(np.diff(self.place_N[self.order_N], prepend=-1))
+    def __init__(self, values_M: NDArray[np.floating]) -> None:
+        _, self.place_M = np.unique(values_M, return_inverse=True)
+        self.order_M = np.argsort(self.place_M, kind="stable")
+        self.starts = np.flatnonzero(np.diff(self.place_M[self.order_M], prepend=-1))
 
-    def __call__(self, counts_BN: Floats) -> tuple[Floats, Floats]:
-        """ranks_BN about their mean, from how often each row is drawn, and the sum of their squares over what is drawn.
+    def __call__(self, counts_BM: Floats) -> tuple[Floats, Floats]:
+        """ranks_BM about their mean, from how often each row is drawn, and the sum of their squares over what is drawn.
 
         Those of rows that are not drawn mean nothing.
         """
-        tied_BD = counts_BN[:, self.order_N]
-        if len(self.starts) < len(self.order_N):
+        tied_BD = counts_BM[:, self.order_M]
+        if len(self.starts) < len(self.order_M):
             tied_BD = np.add.reduceat(tied_BD, self.starts, axis=1)
         ranks_BD = tied_BD.cumsum(axis=1)
+        middle_B = ranks_BD[:, -1:] / 2
         ranks_BD -= tied_BD / 2
-        ranks_BD -= len(self.order_N) / 2
-        return ranks_BD[:, self.place_N], np.einsum("bd,bd,bd->b", tied_BD, ranks_BD, ranks_BD)
+        ranks_BD -= middle_B
+        return ranks_BD[:, self.place_M], np.einsum("bd,bd,bd->b", tied_BD, ranks_BD, ranks_BD)
 
 
 def _moments(x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:

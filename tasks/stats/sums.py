@@ -1,6 +1,7 @@
 """Paired bootstrap of statistics that are functions of sums over rows: F1 of label sets and entities, Pearson's r.
 
-Shapes: N rows, K sums, D distinct rows, B resamples.
+Shapes: N rows, R rows that the candidate could have lost (`tasks.stats.bootstrap`), M = N + R, K sums, D distinct rows,
+B resamples.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,13 +9,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.stats.bootstrap import NUM_RESAMPLES, bca_ends, skew
+from tasks.stats.bootstrap import NUM_RESAMPLES, about, bca_ends, draw_rows, row_weights, skew
 from tasks.types import Interval
 
 Floats = NDArray[np.float64]
 SumStatistic = Callable[[Floats], Floats]
 """sums_BK -> one value a resample."""
 
+MAX_LOST = 100
+"""Of the rows that could be lost so many stand for all: each may make a distinct row more."""
 MAX_DRAWN = 200_000
 """Rows that are drawn at a time: few enough to stay in a processor's cache."""
 
@@ -26,35 +29,39 @@ def sums_interval(
     rng: np.random.Generator,
     confidence: float,
     num_resamples: int = NUM_RESAMPLES,
+    lost_RK: NDArray[np.floating] | None = None,
 ) -> Interval:
-    """The statistic of the column sums with its BCa interval, the rows resampled whole.
+    """The statistic of the column sums with its BCa interval, the rows resampled whole, one of `lost_RK` with them.
 
     With the columns of two models side by side and a difference as the statistic, this is the paired interval; at
     confidence 1 - 2 alpha each end is a one-sided bound at alpha. Raises: ValueError without rows.
     """
     terms_NK = np.asarray(terms_NK, dtype=np.float64)
-    n = len(terms_NK)
-    if not n:
+    if not len(terms_NK):
         raise ValueError("expected at least one row to resample, got none; check that the split is not empty")
-    distinct_DK, row_N, count_D = np.unique(terms_NK, axis=0, return_inverse=True, return_counts=True)
-    drawn = resampled_counts(row_N, len(distinct_DK), rng=rng, num_resamples=num_resamples)
+    num_lost = 0 if lost_RK is None else len(lost_RK)
+    terms_MK = terms_NK if lost_RK is None else np.vstack([terms_NK, lost_RK])
+    distinct_DK, place_M = np.unique(terms_MK, axis=0, return_inverse=True)
+    drawn = resampled_counts(place_M, len(distinct_DK), num_lost=num_lost, rng=rng, num_resamples=num_resamples)
     resampled_B = np.concatenate([statistic(counts_BD @ distinct_DK) for counts_BD in drawn])
-    observed = float(statistic(terms_NK.sum(axis=0)[None])[0])
-    return bca_ends(observed, resampled_B, jackknife_skew(distinct_DK, statistic, count_D), confidence)
+    middle = float(statistic((row_weights(len(terms_NK), num_lost) @ terms_MK)[None])[0])
+    rows_only_D = np.bincount(place_M[: len(terms_NK)], minlength=len(distinct_DK))
+    found = bca_ends(middle, resampled_B, jackknife_skew(distinct_DK, statistic, rows_only_D), confidence)
+    return about(float(statistic(terms_NK.sum(axis=0)[None])[0]), found)
 
 
 def resampled_counts(
-    row_N: NDArray[np.int64], num_distinct: int, *, rng: np.random.Generator, num_resamples: int
+    place_M: NDArray[np.int64], num_distinct: int, *, num_lost: int = 0, rng: np.random.Generator, num_resamples: int
 ) -> Iterator[Floats]:
-    """counts_BD of how often each distinct row is drawn, a part of the resamples at a time; `row_N` says which it is.
+    """counts_BD of how often each distinct row is drawn, a part of the resamples at a time; `place_M` says which it is.
 
     Rows that are alike are counted together: an interval of a few kinds of rows costs a small matrix product.
     """
-    n = len(row_N)
+    n = len(place_M) - num_lost
     chunk = max(1, MAX_DRAWN // max(n, num_distinct))
     for start in range(0, num_resamples, chunk):
         size = min(chunk, num_resamples - start)
-        drawn_BN = row_N[rng.integers(n, size=(size, n))] + num_distinct * np.arange(size)[:, None]
+        drawn_BN = place_M[draw_rows(n, num_lost, rng=rng, size=size)] + num_distinct * np.arange(size)[:, None]
         counts = np.bincount(drawn_BN.ravel(), minlength=size * num_distinct)
         yield counts.reshape(size, num_distinct).astype(np.float64)
 

@@ -15,6 +15,7 @@ from flows.bench_gate import (
     curve_rows,
     evaluation_row,
     half_vocabulary,
+    loss_rows,
     unknown_texts,
     worse_by,
 )
@@ -64,6 +65,7 @@ def test_every_fault_is_caught_and_equal_models_get_through(teacher: Predictions
     assert margin["value"] <= 15, "5 % of 40 trials"
     assert (twice["value"], order["value"]) == (0, 0)
     assert equal["value"] <= 30
+    assert all(row["value"] <= 15 for row in loss_rows(teacher, rng))
     broken = class_row(teacher, rng)
     assert (broken["value"], broken["met"]) == (0, True)
     assert calibration_row(teacher, rng)["value"] == 0
@@ -73,6 +75,7 @@ def test_a_gate_that_lets_everything_pass_is_seen(teacher: Predictions, monkeypa
     monkeypatch.setattr(bench_gate, "_passes", lambda verdicts: True)
     rows = accuracy_rows(teacher, 0.04, np.random.default_rng(0))
     assert [row["met"] for row in rows] == [False, False, False, True]
+    assert [row["met"] for row in loss_rows(teacher, np.random.default_rng(0))] == [False, False]
 
 
 def test_the_curves_meet_their_targets_and_show_walds_test_beside() -> None:

@@ -71,6 +71,27 @@ def test_a_model_that_is_worse_by_the_margin_passes_in_at_most_one_of_twenty_tri
     assert passed <= 12, "5 % of 120 are 6; 12 or more have a chance below 2 %"
 
 
+@pytest.mark.parametrize("num_rows", [100, 200])
+def test_a_loss_of_the_margin_that_shows_on_hardly_a_row_is_not_passed(num_rows):
+    rng, passed = np.random.default_rng(num_rows), 0
+    for _ in range(100):
+        truth_NC = np.eye(5)[rng.integers(5, size=num_rows)]
+        lost_N = rng.random(num_rows) < 0.01
+        reference = predictions("multi_label", truth_NC, truth_NC)
+        candidate = predictions(
+            "multi_label", np.where(lost_N[:, None], np.roll(truth_NC, 1, axis=1), truth_NC), truth_NC
+        )
+        passed += judge_one(candidate, reference, micro_f1=MarginGate(margin=0.01)).outcome == "pass"
+    assert passed <= 10
+
+
+def test_two_models_that_answer_alike_need_as_many_rows_as_the_margin_asks_for():
+    reference = label_sets(120, np.random.default_rng(0), wrong=0.1)
+    found = judge_one(reference, reference, micro_f1=MarginGate(margin=0.01))
+    assert (found.outcome, found.observed) == ("inconclusive", 0)
+    assert 200 < found.needed_n < 1_000
+
+
 def _share_that_costs(margin, rng):
     """The share of lost labels at which micro-F1 falls by the margin, measured on many rows."""
     from tasks.stats.multi_label import micro_f1

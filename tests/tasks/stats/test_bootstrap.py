@@ -76,6 +76,29 @@ def test_all_right_is_a_point():
     assert (found.low, found.value, found.high) == (1, 1, 1)
 
 
+def test_without_a_loss_the_lower_end_is_that_of_the_rule_of_three():
+    rng = np.random.default_rng(0)
+    labels_N, candidate_N = answers(rng, 1_000, 4, 0.9)
+    found = macro_f1_difference(labels_N, candidate_N, candidate_N, rng=rng)
+    assert (found.value, found.high) == (0, 0)
+    assert -0.004 < found.low < -0.0025
+    found = mean_interval(np.zeros(1_000), rng=rng, lost_R=np.ones(7))
+    assert (found.low, found.value, found.high) == pytest.approx((0, 0, 3 / 1_001))
+
+
+@pytest.mark.parametrize("gained", [0.0, 0.005])
+@pytest.mark.parametrize(("num_rows", "most"), [(100, 8), (300, 32), (600, 32)])
+def test_a_loss_of_the_margin_on_few_rows_is_passed_no_more_often_than_said(gained, num_rows, most):
+    rng = np.random.default_rng(num_rows)
+    margin, passed = 0.01, 0
+    for _ in range(400):
+        gained_N, lost_N = np.split(rng.random((2, num_rows)) < [[gained], [gained + margin]], 2)
+        differences_N = gained_N[0].astype(float) - lost_N[0]
+        found = mean_interval(differences_N, rng=rng, num_resamples=500, lost_R=np.array([-1.0]))
+        passed += found.low > -margin
+    assert passed <= most, "5 % of 400 are 20; 32 or more have a chance below 1 %; without the lost row a third passes"
+
+
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="at least one row"):
         accuracy_interval(np.array([]), np.array([]), rng=np.random.default_rng(0))
