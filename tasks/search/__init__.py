@@ -3,7 +3,8 @@
 Optuna (Akiba 2019, arXiv:1907.10902) proposes points for three objectives: accuracy on the validation split, time of
 one sentence, size of the folder. Each point is first sketched: built without training, it has its true size and time
 already, and a ridge regression on what the untrained student puts out says how much of the teacher's answers is left
-in it. Only points that keep the limits, and that no trained point beats in all three, are trained. Every step of every
+in it. Only points that keep the limits, and that no trained point beats in all three, are trained; by the last alone
+no point that prunes or rounds more beats one that does less, since both come after the probe. Every step of every
 trial lies in the store, so trials share what they have in common and a killed search goes on.
 """
 
@@ -76,13 +77,14 @@ def read_search(folder: Path) -> Found:
 def _search(config: SearchConfig, context: Context, submit: Submit, out: Path, work: Path) -> None:
     study = Study(config, work)
     teacher_accuracy = _teacher_accuracy(context)
+    least_accuracy = teacher_accuracy - config.accuracy_drop
     begin = time.monotonic() - study.spent_s
     while len(study.trials) < config.trials and time.monotonic() - begin < config.minutes * 60:
         proposed = study.ask(min(config.workers, config.trials - len(study.trials)))
         if not proposed:
             break
         known = tuple(study.trials)
-        calls = [_call(config, context, known, number, point) for number, point in proposed]
+        calls = [_call(config, context, known, number, point, least_accuracy) for number, point in proposed]
         for trial in submit(calls, config):
             study.tell(trial, time.monotonic() - begin)
     best, words = choose(config, study.trials, teacher_accuracy)
@@ -98,12 +100,17 @@ def _search(config: SearchConfig, context: Context, submit: Submit, out: Path, w
 
 
 def _call(
-    config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]
+    config: SearchConfig,
+    context: Context,
+    known: Sequence[Trial],
+    number: int,
+    point: dict[str, Any],
+    least_accuracy: float,
 ) -> Callable[[], Trial]:
     """A trial to call; several side by side run in processes of their own, since loading and exporting models change
     what all threads of a process see."""
     run = run_trial if config.workers == 1 and config.runner == "threads" else run_apart
-    return partial(run, config, context, known, number, point)
+    return partial(run, config, context, known, number, point, least_accuracy=least_accuracy)
 
 
 def _teacher_accuracy(context: Context) -> float:

@@ -24,6 +24,7 @@ from tasks.batches import tokenize
 from tasks.compress.context import Context
 from tasks.compress.distil import Distil
 from tasks.data import read_labels, read_split
+from tasks.quantization.levels import Scheme
 from tasks.search.space import SearchConfig, chain_of
 from tasks.students import NUM_PROBE_ROWS, probe_score
 from tasks.task_types import SingleLabel
@@ -33,6 +34,8 @@ log = logging.getLogger("retort.search")
 
 NUM_TIMED = 60
 PACKED_SHARE = 0.12  # of a zero's bytes that packing still spends, as measured at nine tenths of zeros in 8 bits
+SCHEMES: tuple[Scheme, ...] = ("float16", "weight_only", "int8_dynamic", "int8_static")
+"""Those that lose least come first."""
 State = Literal["trained", "beyond_limits", "cannot_win", "failed"]
 
 
@@ -55,12 +58,18 @@ class Trial:
 
 
 def run_apart(
-    config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]
+    config: SearchConfig,
+    context: Context,
+    known: Sequence[Trial],
+    number: int,
+    point: dict[str, Any],
+    *,
+    least_accuracy: float,
 ) -> Trial:
     """`run_trial` in a process of its own, with its share of the cores. Raises: RetortError when that process died."""
     with tempfile.TemporaryDirectory() as folder:
         spec, result = Path(folder) / "spec.json", Path(folder) / "result.json"
-        spec.write_text(_spec(config, context, known, number, point), encoding="utf-8")
+        spec.write_text(_spec(config, context, known, number, point, least_accuracy), encoding="utf-8")
         cores = max(1, (os.cpu_count() or 1) // config.workers)
         environment = os.environ | {"OMP_NUM_THREADS": str(cores)}
         command = [sys.executable, "-m", "tasks.search.trials", str(spec), str(result)]
@@ -71,14 +80,23 @@ def run_apart(
 
 
 def run_trial(
-    config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]
+    config: SearchConfig,
+    context: Context,
+    known: Sequence[Trial],
+    number: int,
+    point: dict[str, Any],
+    *,
+    least_accuracy: float,
 ) -> Trial:
-    """Sketch a point, and train it if it keeps the limits and can still win."""
+    """Sketch a point, and train it if it keeps the limits and can still win.
+
+    `least_accuracy` is what the chosen point has to reach on the validation split.
+    """
     start = time.perf_counter()
     try:
         trial = _sketch(config, context, number, point)
         why_not = beyond_limits(config, trial)
-        better = _better(trial, known)
+        better = _better(config, trial, known, least_accuracy)
         if why_not:
             trial = replace(trial, state="beyond_limits", why=why_not)
         elif better is not None:
@@ -155,16 +173,34 @@ def beyond_limits(config: SearchConfig, trial: Trial) -> str:
     return ""
 
 
-def _better(trial: Trial, known: Sequence[Trial]) -> Trial | None:
-    """A trained point that is as small, as fast and as promising, and better in one of them."""
+def _better(config: SearchConfig, trial: Trial, known: Sequence[Trial], least_accuracy: float) -> Trial | None:
+    """A trained point that is as small, as fast and as promising, and better in one of them.
+
+    The probe does not see what pruning and quantization lose, so the other has to ask no more of both, or to be known
+    as accurate enough where no more than that is wanted.
+    """
     for other in known:
         if other.state != "trained":
+            continue
+        enough = config.prefer != "accuracy" and measured(other.accuracy) >= least_accuracy
+        if not enough and not _loses_no_more(other.point, trial.point):
             continue
         pairs = [(other.latency_ms, trial.latency_ms), (other.size_mb, trial.size_mb)]
         pairs.append((-measured(other.probe), -measured(trial.probe)))
         if all(measured(a) <= measured(b) for a, b in pairs) and any(measured(a) < measured(b) for a, b in pairs):
             return other
     return None
+
+
+def _loses_no_more(point: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether pruning and quantization leave of `point` at least as much as of `other`."""
+    falling = ("sparsity", "speedup")
+    rising = ("weight_bits", "embedding_bits")
+    return (
+        all(point[name] <= other[name] for name in falling)
+        and all(point[name] >= other[name] for name in rising)
+        and SCHEMES.index(point["scheme"]) <= SCHEMES.index(other["scheme"])
+    )
 
 
 def measured(value: float | None) -> float:
@@ -207,9 +243,16 @@ def validation_labels(context: Context) -> Any:
     return SingleLabel().targets(read_split(context.data.path, "validation"), read_labels(context.data.path))
 
 
-def _spec(config: SearchConfig, context: Context, known: Sequence[Trial], number: int, point: dict[str, Any]) -> str:
+def _spec(
+    config: SearchConfig,
+    context: Context,
+    known: Sequence[Trial],
+    number: int,
+    point: dict[str, Any],
+    least_accuracy: float,
+) -> str:
     values = {"config": config.model_dump(mode="json"), "context": asdict(context), "known": [*map(asdict, known)]}
-    return json.dumps(values | {"number": number, "point": point}, default=str)
+    return json.dumps(values | {"number": number, "point": point, "least_accuracy": least_accuracy}, default=str)
 
 
 def main() -> None:
@@ -226,6 +269,7 @@ def main() -> None:
         [Trial(**row) for row in spec["known"]],
         spec["number"],
         spec["point"],
+        least_accuracy=spec["least_accuracy"],
     )
     Path(sys.argv[2]).write_text(json.dumps(asdict(trial)), encoding="utf-8")
 

@@ -18,6 +18,9 @@ from tasks.search.space import SearchConfig, chain_of
 from tasks.search.trials import Trial
 from tests.tasks.compress.test_distil import MINILM
 
+PLAIN: dict[str, Any] = {
+    "speedup": 1.0, "sparsity": 0.0, "scheme": "int8_dynamic", "weight_bits": 8, "embedding_bits": 8
+}  # fmt: skip
 TINY: dict[str, Any] = {
     "trials": 4, "num_layers": [1, 2], "intermediate_size": [16, 64], "scheme": ["int8_dynamic"],
     "accuracy_drop": 0.9, "distil": {"epochs": 1, "transfer": None},
@@ -26,7 +29,7 @@ TINY: dict[str, Any] = {
 
 def trial(number: int, accuracy: float | None, latency_ms: float, size_mb: float, **more: Any) -> Trial:
     return Trial(
-        number=number, point={"number": number}, state="trained" if accuracy is not None else "cannot_win",
+        number=number, point=PLAIN | more.get("point", {}), state="trained" if accuracy is not None else "cannot_win",
         accuracy=accuracy, latency_ms=latency_ms, size_mb=size_mb, probe=more.get("probe", 0.5),
     )  # fmt: skip
 
@@ -74,10 +77,39 @@ def test_a_point_that_a_trained_one_beats_in_all_that_is_known_is_not_trained(
     monkeypatch.setattr(trial_module, "_sketch", lambda *_: sketched)
     monkeypatch.setattr(trial_module, "_train", lambda *_: pytest.fail("it was trained"))
     better = trial(1, 0.9, 0.9, 5.0, probe=0.5)
-    found = trial_module.run_trial(SearchConfig(), context, [better], 7, {})
+    found = trial_module.run_trial(SearchConfig(), context, [better], 7, {}, least_accuracy=0.95)
     assert (found.state, found.why) == ("cannot_win", "point 1 is better in all that is known")
-    found = trial_module.run_trial(SearchConfig(latency_ms=0.5), context, [], 7, {})
+    found = trial_module.run_trial(SearchConfig(latency_ms=0.5), context, [], 7, {}, least_accuracy=0.9)
     assert (found.state, found.why) == ("beyond_limits", "1.00 ms, more than 0.5")
+
+
+@pytest.mark.parametrize(
+    ("lossier", "accuracy", "prefer", "state"),
+    [
+        ({"sparsity": 0.9}, 0.8, "latency", "trained"),
+        ({"speedup": 1.5}, 0.8, "latency", "trained"),
+        ({"weight_bits": 4}, 0.8, "latency", "trained"),
+        ({"embedding_bits": 4}, 0.8, "latency", "trained"),
+        ({"scheme": "int8_static"}, 0.8, "latency", "trained"),
+        ({"sparsity": 0.9}, 0.95, "latency", "cannot_win"),
+        ({"sparsity": 0.9}, 0.95, "accuracy", "trained"),
+        ({"scheme": "float16"}, 0.8, "latency", "cannot_win"),
+    ],
+)
+def test_a_point_that_loses_more_behind_the_probe_beats_no_other_unless_it_is_accurate_enough(
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    lossier: dict[str, Any],
+    accuracy: float,
+    prefer: Any,
+    state: str,
+) -> None:
+    sketched = trial(7, None, 1.0, 5.0)
+    monkeypatch.setattr(trial_module, "_sketch", lambda *_: sketched)
+    monkeypatch.setattr(trial_module, "_train", lambda *_: replace(sketched, state="trained", accuracy=0.9))
+    other = trial(1, accuracy, 1.0, 1.0, point=lossier)
+    found = trial_module.run_trial(SearchConfig(prefer=prefer), context, [other], 7, {}, least_accuracy=0.9)
+    assert found.state == state
 
 
 def test_a_technique_that_fails_is_a_failed_trial_with_its_reason(
@@ -87,7 +119,7 @@ def test_a_technique_that_fails_is_a_failed_trial_with_its_reason(
         raise RetortError("distil: collapsed")
 
     monkeypatch.setattr(trial_module, "_sketch", fail)
-    found = trial_module.run_trial(SearchConfig(), context, [], 3, {})
+    found = trial_module.run_trial(SearchConfig(), context, [], 3, {}, least_accuracy=0.9)
     assert (found.state, found.why) == ("failed", "distil: collapsed")
 
 
@@ -156,5 +188,5 @@ def test_a_space_smaller_than_the_trials_is_walked_once(context: Context, monkey
     assert len(read_search(step.artifact.path).trials) == 4
 
 
-def _planted(_config: SearchConfig, _context: Context, _known: Any, number: int, point: dict[str, Any]) -> Trial:
+def _planted(_config: SearchConfig, _context: Context, _known: Any, number: int, point: Any, **_more: Any) -> Trial:
     return replace(trial(number, 0.9, float(point["num_layers"]), float(point["intermediate_size"])), point=point)
