@@ -1,7 +1,7 @@
 """What a search may try and within which limits, and the chain of techniques that a point stands for."""
 
 import itertools
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,13 @@ from tasks.types import Section
 if TYPE_CHECKING:
     from tasks.compress import Technique
 
+Layers = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=8)]
+Heads = Annotated[int, Field(ge=1)]
+Coverage = Annotated[float, Field(gt=0, le=1)]
+Speedup = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+Sparsity = Annotated[float, Field(ge=0, le=0.99)]
+Threads = Annotated[int, Field(ge=1, le=256)]
 WIDTHS = ("hidden_size", "intermediate_size", "num_heads")
 
 
@@ -37,21 +44,21 @@ class SearchConfig(Section):
     """Longest median time of one sentence."""
     prefer: Literal["latency", "size", "accuracy"] = "latency"
     """What is best among the points that keep all limits."""
-    vocabulary: list[float] = Field(default=[])
+    vocabulary: list[Coverage] = Field(default=[])
     """Coverages of the training text to cut the vocabulary to; empty leaves the teacher's."""
     common: int = Field(default=5000, ge=0)
     """With `vocabulary`: keep this many of the tokenizer's most frequent words besides."""
-    num_layers: list[int] = Field(default=[2, 3, 6], min_length=1)
+    num_layers: list[Layers] = Field(default=[2, 3, 6], min_length=1)
     """Depths of the student."""
-    hidden_size: list[int] = Field(default=[])
+    hidden_size: list[Width] = Field(default=[])
     """Widths of the student; empty keeps the teacher's."""
-    intermediate_size: list[int] = Field(default=[])
+    intermediate_size: list[Width] = Field(default=[])
     """Feed-forward neurons of a layer; empty keeps the teacher's."""
-    num_heads: list[int] = Field(default=[])
+    num_heads: list[Heads] = Field(default=[])
     """Attention heads of a layer; empty keeps all that fit the width."""
-    speedup: list[float] = Field(default=[1.0], min_length=1)
+    speedup: list[Speedup] = Field(default=[1.0], min_length=1)
     """Structured pruning after the distillation: how many times faster; 1 is none."""
-    sparsity: list[float] = Field(default=[0.0], min_length=1)
+    sparsity: list[Sparsity] = Field(default=[0.0], min_length=1)
     """Unstructured pruning after the distillation; 0 is none."""
     scheme: list[Scheme] = Field(default=["int8_dynamic", "int8_static"], min_length=1)
     """Precisions."""
@@ -59,7 +66,7 @@ class SearchConfig(Section):
     """Of a stored weight."""
     embedding_bits: list[Literal[4, 8]] = Field(default=[8], min_length=1)
     """Of a stored embedding."""
-    threads: list[int] = Field(default=[1], min_length=1)
+    threads: list[Threads] = Field(default=[1], min_length=1)
     """ONNX Runtime threads of one request."""
     distil: Distil = Distil()
     """How students are trained; depth and widths come from the point."""
@@ -88,22 +95,28 @@ class SearchConfig(Section):
         return optional | {name: list(getattr(self, name)) for name in names}
 
     def check(self, shape: Architecture) -> None:
-        """Raises: UserError where some point of the space cannot be made of this teacher."""
-        space = self.space
-        for values in itertools.product(space["num_layers"], *(space[name] for name in WIDTHS)):
-            point = {name: choices[0] for name, choices in space.items()}
-            for technique in chain_of(self, point | dict(zip(("num_layers", *WIDTHS), values, strict=True))):
-                technique.check(shape)
+        """Walk all sizes of the student, each with every value of every other dimension.
+
+        Raises: UserError where some point of the space cannot be made of this teacher.
+        """
+        space, sized = self.space, ("num_layers", *WIDTHS)
+        first = {name: choices[0] for name, choices in space.items()}
+        others = [{name: value} for name in space if name not in sized for value in space[name]]
+        for values in itertools.product(*(space[name] for name in sized)):
+            for other in others:
+                walked = shape
+                for technique in chain_of(self, first | dict(zip(sized, values, strict=True)) | other):
+                    walked = technique.check(walked)
 
 
 def chain_of(config: SearchConfig, point: dict[str, Any]) -> "tuple[Technique, ...]":
     """The techniques that make a point."""
+    settings = dict(config.distil)
     sizes = {name: point[name] for name in ("num_layers", *WIDTHS)}
-    chain: list[Any] = [config.distil.model_copy(update=sizes)]
+    chain: list[Any] = [Distil.model_validate(settings | sizes)]
     if point["vocabulary"] is not None:
         chain.insert(0, PruneVocabulary(keep=point["vocabulary"], common=config.common))
-    training = config.distil.model_dump(exclude={"kind", "layers", "num_layers", *WIDTHS, "transfer"})
-    training["transfer"] = config.distil.transfer
+    training = {name: settings[name] for name in settings if name not in {"kind", "layers", *sizes}}
     if point["speedup"] > 1:
         chain.append(PruneStructure(speedup=point["speedup"], **training))
     if point["sparsity"] > 0:
