@@ -36,6 +36,11 @@ def choose(config: SearchConfig, trials: Sequence[Trial], teacher_accuracy: floa
     trained = [trial for trial in trials if trial.state == "trained"]
     if not trained:
         reasons = "; ".join(f"{trial.number}: {trial.why}" for trial in list(trials)[:5])
+        if trials and all(trial.state == "failed" for trial in trials):
+            raise RetortError(
+                f"search: expected a point that can be made, but all {len(trials)} failed ({reasons}); the log has "
+                "each with its cause: mend that, or take it out of the space"
+            )
         raise RetortError(
             f"search: none of {len(trials)} points could be trained ({reasons}); widen the limits or space"
         )

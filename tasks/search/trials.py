@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,7 @@ from tasks.types import Artifact
 log = logging.getLogger("retort.search")
 
 NUM_TIMED = 60
+WATCH_S = 1.0
 PACKED_SHARE = 0.12  # of a zero's bytes that packing still spends, as measured at nine tenths of zeros in 8 bits
 SCHEMES: tuple[Scheme, ...] = ("float16", "weight_only", "int8_dynamic", "int8_static")
 """Those that lose least come first."""
@@ -66,7 +68,7 @@ def run_apart(
     *,
     least_accuracy: float,
 ) -> Trial:
-    """`run_trial` in a process of its own, with its share of the cores. Raises: RetortError when that process died."""
+    """`run_trial` in a process of its own, with its share of the cores; one that dies is a failed trial."""
     with tempfile.TemporaryDirectory() as folder:
         spec, result = Path(folder) / "spec.json", Path(folder) / "result.json"
         spec.write_text(_spec(config, context, known, number, point, least_accuracy), encoding="utf-8")
@@ -75,7 +77,8 @@ def run_apart(
         command = [sys.executable, "-m", "tasks.search.trials", str(spec), str(result)]
         done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
-            raise RetortError(f"search: the process of point {number} ended with {done.returncode}; see above")
+            why = f"its process ended with {done.returncode}; see the log above"
+            return Trial(number=number, point=point, state="failed", why=why)
         return Trial(**json.loads(result.read_text(encoding="utf-8")))
 
 
@@ -105,6 +108,9 @@ def run_trial(
             trial = _train(config, context, trial)
     except RetortError as error:
         trial = Trial(number=number, point=point, state="failed", why=str(error))
+    except Exception as error:  # whatever it is, it belongs to one point alone
+        log.exception("point %d %s", number, _short(point))
+        trial = Trial(number=number, point=point, state="failed", why=f"{type(error).__name__}: {error}")
     trial = replace(trial, seconds=round(time.perf_counter() - start, 1))
     log.info("point %d %s: %s %s", number, _short(point), trial.state, trial.why or told(trial))
     return trial
@@ -252,7 +258,8 @@ def _spec(
     least_accuracy: float,
 ) -> str:
     values = {"config": config.model_dump(mode="json"), "context": asdict(context), "known": [*map(asdict, known)]}
-    return json.dumps(values | {"number": number, "point": point, "least_accuracy": least_accuracy}, default=str)
+    more = {"number": number, "point": point, "least_accuracy": least_accuracy, "parent": os.getpid()}
+    return json.dumps(values | more, default=str)
 
 
 def main() -> None:
@@ -260,6 +267,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("retort").setLevel(logging.INFO)
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    threading.Thread(target=_end_with, args=(spec["parent"],), daemon=True).start()
     artifacts = {name: _artifact(spec["context"][name]) for name in ("data", "teacher", "teacher_logits")}
     more = tuple(map(_artifact, spec["context"]["more_teachers"]))
     context = Context(**(spec["context"] | artifacts | {"more_teachers": more}))
@@ -272,6 +280,13 @@ def main() -> None:
         least_accuracy=spec["least_accuracy"],
     )
     Path(sys.argv[2]).write_text(json.dumps(asdict(trial)), encoding="utf-8")
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the search that started it is gone: however it was killed, nobody reads this trial."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    os._exit(1)
 
 
 def _artifact(row: dict[str, Any]) -> Artifact:

@@ -1,12 +1,15 @@
 """The search: what is sketched, what is trained, what is chosen, and that a kill costs nothing."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from bento.errors import RetortError, UserError
 from tasks import search as searching
@@ -123,6 +126,40 @@ def test_a_technique_that_fails_is_a_failed_trial_with_its_reason(
     assert (found.state, found.why) == ("failed", "distil: collapsed")
 
 
+def test_any_other_fault_of_one_point_is_a_failed_trial_too(
+    context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> Trial:
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(trial_module, "_sketch", fail)
+    found = trial_module.run_trial(SearchConfig(), context, [], 3, {}, least_accuracy=0.9)
+    assert (found.state, found.why) == ("failed", "IndexError: index out of range")
+    assert caplog.records[0].exc_info, "with its traceback"
+
+
+def test_a_process_that_dies_is_a_failed_trial(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_module.sys, "executable", "false")
+    found = trial_module.run_apart(SearchConfig(), context, [], 3, {}, least_accuracy=0.9)
+    assert (found.state, found.why) == ("failed", "its process ended with 1; see the log above")
+
+
+def test_points_that_all_failed_are_an_error_that_does_not_blame_the_limits() -> None:
+    failed = [replace(trial(at, None, 9, 9), state="failed", why="IndexError: 3") for at in range(2)]
+    with pytest.raises(RetortError, match=r"all 2 failed .0: IndexError: 3; 1: IndexError: 3.; the log"):
+        choose(SearchConfig(), failed, 0.9)
+
+
+def test_the_process_of_a_trial_ends_with_the_search_that_started_it() -> None:
+    child = "import os; from tasks.search.trials import _end_with; print(flush=True); _end_with(os.getppid())"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as search_process:
+        assert search_process.stdout is not None
+        search_process.stdout.readline()
+        search_process.kill()
+        assert search_process.stdout.read() == "", "the pipe closes when the child has ended too"
+
+
 def test_a_point_becomes_a_chain() -> None:
     config = SearchConfig(distil={"temperature": 3.0, "transfer": {"copies": 2}})
     point = {
@@ -143,6 +180,34 @@ def test_a_space_that_the_teacher_cannot_fill_is_refused_before_any_compute() ->
         SearchConfig(hidden_size=[384, 100]).check(MINILM)
     with pytest.raises(ValueError, match="write the sizes to try under search"):
         SearchConfig(distil={"num_layers": 2})
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"num_layers": [3, 0]},
+        {"hidden_size": [384, 0]},
+        {"intermediate_size": [7]},
+        {"num_heads": [0, 2]},
+        {"sparsity": [0.0, 1.5]},
+        {"vocabulary": [1.5]},
+        {"threads": [999]},
+        {"speedup": [0.5]},
+    ],
+)
+def test_a_value_that_no_technique_takes_is_refused_by_name(space: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=rf"{next(iter(space))}\.\d"):
+        SearchConfig(**space)
+
+
+def test_every_value_of_every_dimension_is_checked_with_the_sizes_that_it_meets() -> None:
+    with pytest.raises(UserError, match=r"prune_structure\.speedup: expected less than"):
+        SearchConfig(speedup=[1.0, 1000.0]).check(MINILM)
+    with pytest.raises(UserError, match=r"a WordPiece tokenizer, got BPE"):
+        SearchConfig(vocabulary=[0.99]).check(replace(MINILM, tokenizer="BPE"))
+    few = SearchConfig(num_layers=[1], num_heads=[1], intermediate_size=[16], speedup=[1.0, 3.0])
+    with pytest.raises(UserError, match=r"prune_structure\.speedup: expected less than 1"):
+        few.check(MINILM)
 
 
 def test_a_search_ends_in_a_chosen_chain_and_is_found_again(context: Context) -> None:
