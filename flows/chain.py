@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bento.entities import entity_types
+from bento.errors import UserError
 from bento.predictor import Predictor
 from flows.config import Config
 from tasks.analysis import analyse, check_errors
@@ -141,12 +142,31 @@ def stage_names(config: Config) -> list[str]:
 def _check(config: Config) -> None:
     """Raises: UserError for what cannot be made of this teacher, or not for this task."""
     config.check_task()
+    max_tokens = config.serve.max_tokens or config.teacher.max_tokens
     base = base_architecture(config.teacher)
-    shape = replace(base, max_positions=config.teacher.max_tokens)
+    positions = max(base.max_positions, config.teacher.max_tokens)
+    if max_tokens > positions:
+        raise UserError(
+            f"serve.max_tokens: expected at most the {positions} tokens that the teacher has positions for, got "
+            f"{max_tokens}; lower it, or raise teacher.max_tokens, which gives the teacher as many"
+        )
+    _check_more_teachers(config, max(max_tokens, config.teacher.max_tokens))
+    shape = replace(base, max_positions=max_tokens)
     if isinstance(config.compress, tuple):
         check_sizes(config.compress, shape)
     else:
         config.compress.search.check(shape)
+
+
+def _check_more_teachers(config: Config, longest: int) -> None:
+    """Raises: UserError for a further teacher that cannot be one, or not of texts of `longest` tokens."""
+    for at, teacher in enumerate(config.more_teachers):
+        key = f"more_teachers.{at}"
+        if max(base_architecture(teacher, key).max_positions, teacher.max_tokens) < longest:
+            raise UserError(
+                f"{key}.max_tokens: expected at least {longest}, since all teachers answer the same texts, got "
+                f"{teacher.max_tokens}; raise it, or lower teacher.max_tokens and serve.max_tokens"
+            )
 
 
 def _check_classes(config: Config, data: Artifact) -> None:

@@ -30,6 +30,8 @@ class Architecture:
     model_type: str
     num_layers: int
     num_heads: int
+    """Heads of each layer that are left."""
+    head_size: int
     hidden_size: int
     intermediate_size: int
     max_positions: int
@@ -38,6 +40,20 @@ class Architecture:
     """Kind of the fast tokenizer: WordPiece, BPE, Unigram or WordLevel."""
     known_parts: bool
     """Whether the names of its layers' parts are known here."""
+    teacher_hidden_size: int
+    """The hidden size of the teacher that it was made from."""
+    searched: frozenset[str] = frozenset()
+    """Which of heads, neurons and layers were chosen by a search, so that the sizes here are only the largest."""
+
+    @property
+    def query_size(self) -> int:
+        """Dimensions of a layer's heads together."""
+        return self.num_heads * self.head_size
+
+    @property
+    def lost_heads(self) -> bool:
+        """Whether layers may have fewer heads than fit the hidden size."""
+        return "heads" in self.searched or self.query_size < self.hidden_size
 
 
 def read_architecture(config: Any, tokenizer: Any) -> Architecture:
@@ -47,20 +63,52 @@ def read_architecture(config: Any, tokenizer: Any) -> Architecture:
         return next((int(value) for name in names if isinstance(value := getattr(config, name, None), int)), 0)
 
     kind = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"]
+    num_heads, hidden_size = first("num_attention_heads", "n_heads"), first("hidden_size", "dim")
+    num_reserved = config.pad_token_id + 1 if config.model_type in POSITIONS_BEHIND_PADDING else 0
     return Architecture(
         model_type=config.model_type,
         num_layers=first("num_hidden_layers", "n_layers"),
-        num_heads=first("num_attention_heads", "n_heads"),
-        hidden_size=first("hidden_size", "dim"),
+        num_heads=num_heads,
+        head_size=hidden_size // num_heads,
+        hidden_size=hidden_size,
         intermediate_size=first("intermediate_size", "hidden_dim"),
-        max_positions=first("max_position_embeddings"),
+        max_positions=first("max_position_embeddings") - num_reserved,
         tokenizer=kind,
         known_parts=config.model_type in PARTED_MODEL_TYPES,
+        teacher_hidden_size=hidden_size,
     )
 
 
 PARTED_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet")
 """Families whose parts PART_NAMES knows."""
+SHARED_LAYERS = ("albert",)
+"""Families whose layers are one and the same, so that none can be taken apart from the others."""
+MODEL_TYPES = (
+    *PARTED_MODEL_TYPES, *SHARED_LAYERS, "big_bird", "convbert", "data2vec-text", "deberta", "deberta-v2", "ibert",
+    "longformer", "megatron-bert", "mobilebert", "modernbert", "nystromformer", "rembert", "roformer", "squeezebert",
+)  # fmt: skip
+"""Families that can be teachers: encoders of text that `transformers` gives a head of classes and optimum exports."""
+POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "data2vec-text", "ibert", "longformer")
+"""Families whose first positions, up to the padding's number, are no token's."""
+
+
+def require_encoder(model_type: str, key: str) -> None:
+    """Raises: UserError naming the families that can be teachers."""
+    if model_type not in MODEL_TYPES:
+        raise UserError(
+            f"{key}.model: expected an encoder of text of one of {', '.join(MODEL_TYPES)}, got {model_type!r}; take a "
+            "model of one of these"
+        )
+
+
+def require_layers(shape: Architecture, technique: str) -> None:
+    """Raises: UserError naming the families whose layers are apart."""
+    if shape.model_type in SHARED_LAYERS:
+        raise UserError(
+            f"{technique}: expected an encoder with layers of their own, as of {', '.join(PARTED_MODEL_TYPES)}, got "
+            f"{shape.model_type!r}, whose layers share their weights; take a teacher of one of these, or leave "
+            f"{technique} out of compress"
+        )
 
 
 def require_parts(shape: Architecture, technique: str) -> None:

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from tasks.architecture import Part, layer_list, load_classifier, part, reads_every_token
+from bento.errors import UserError
+from tasks.architecture import (
+    Architecture,
+    Part,
+    layer_list,
+    load_classifier,
+    part,
+    reads_every_token,
+    require_parts,
+)
 from tasks.batches import Batch, Rows, repeated, tokenize
 from tasks.data import read_labels, read_split, read_times
 from tasks.task_types import UNLABELLED, TaskType
@@ -51,6 +60,35 @@ class Training(RecipeConfig):
     """Peak of the warm-up; a lower rate keeps more of what the teacher's layers knew before they were fine-tuned."""
     transfer: TransferConfig | None = None
     """Text without labels, found or made, on which the teacher is copied too."""
+
+
+def check_training(settings: Training, shape: Architecture, technique: str) -> None:
+    """See that `technique` can train a model of `shape` as `settings` say. Raises: UserError naming what would work."""
+    if (settings.hidden > 0 or settings.relations > 0) and shape.model_type != "linformer":
+        require_parts(shape, f"{technique} with hidden or relations")
+    if settings.relations > 0:
+        _check_relations(settings, shape, technique)
+
+
+def _check_relations(settings: Training, shape: Architecture, technique: str) -> None:
+    """Raises: UserError unless the last layer's queries and the teacher's both split into the relation heads."""
+    if shape.model_type == "linformer":
+        raise UserError(
+            f"{technique}.relations: expected 0, got {settings.relations}: a Linformer's keys and values are slots, so "
+            f"tokens have no relations to compare; use {technique}.hidden"
+        )
+    if "heads" in shape.searched:
+        raise UserError(
+            f"{technique}.relations: expected 0 behind a prune_structure that searches how many heads stay, got "
+            f"{settings.relations}; set it to 0, or put {technique} in front"
+        )
+    sizes = (shape.query_size, shape.teacher_hidden_size)
+    if any(size % settings.relation_heads for size in sizes):
+        fitting = [count for count in range(1, 129) if not any(size % count for size in sizes)]
+        raise UserError(
+            f"{technique}.relation_heads: expected a divisor of the sizes {sizes[0]} and {sizes[1]} of the student's "
+            f"and the teacher's queries, got {settings.relation_heads}; choose from {', '.join(map(str, fitting))}"
+        )
 
 
 def distil_into(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bento.errors import UserError
-from tasks.architecture import layer_list, part, set_layers
+from tasks.architecture import HEADS_STAY, layer_list, part, set_layers
 from tasks.batches import Rows, collate
 from tasks.training import model_inputs
 
@@ -20,6 +20,8 @@ log = logging.getLogger("retort.students")
 
 NUM_PROBE_ROWS = 512
 RIDGE = 1.0
+SHARED_BIAS = "relative_attention_bias.weight"
+"""How MPNet ends the name of the table of a bias for each distance and head, which all layers add."""
 
 
 def check_layers(layers: list[int], depth: int) -> None:
@@ -31,9 +33,8 @@ def check_layers(layers: list[int], depth: int) -> None:
         )
 
 
-def check_widths(hidden: int, feed: int, *, old_hidden: int, old_feed: int, old_heads: int) -> int:
+def check_widths(hidden: int, feed: int, *, old_hidden: int, old_feed: int, head_size: int) -> int:
     """Number of heads of a student of these widths. Raises: UserError naming what would work."""
-    head_size = old_hidden // old_heads
     if hidden > old_hidden or hidden % head_size:
         raise UserError(
             f"distil.hidden_size: expected a multiple of the head size {head_size} up to the teacher's {old_hidden}, "
@@ -75,9 +76,8 @@ def narrow(model: Any, rows: Rows, pad_id: int, *, hidden_size: int | None, inte
     """
     old_hidden, old_feed = _sizes(model.config)
     hidden, feed = hidden_size or old_hidden, intermediate_size or old_feed
-    num_heads = check_widths(
-        hidden, feed, old_hidden=old_hidden, old_feed=old_feed, old_heads=model.config.num_attention_heads
-    )
+    head_size = old_hidden // model.config.num_attention_heads
+    num_heads = check_widths(hidden, feed, old_hidden=old_hidden, old_feed=old_feed, head_size=head_size)
     if (hidden, feed) == (old_hidden, old_feed):
         return model
     if getattr(model.config, "pruned_heads", None):
@@ -108,6 +108,8 @@ class _Kept:
 
     hidden: Any
     heads: list[Any] = field(default_factory=list)
+    shared_heads: Any = None
+    """Numbers of the heads that all layers keep, where they share a bias of each head."""
     neurons: list[Any] = field(default_factory=list)
 
 
@@ -129,13 +131,22 @@ def _choose(model: Any, rows: Rows, pad_id: int, *, hidden: int, feed: int, num_
         hook.remove()
     kept = _Kept(hidden=_top(spread_H.variance(), hidden))
     head_size = model.config.hidden_size // model.config.num_attention_heads
+    scores = [_head_scores(part(layer, "attention_output"), heads[at], head_size) for at, layer in enumerate(stack)]
+    if model.config.model_type in HEADS_STAY:
+        scores = [sum(score_A / score_A.sum() for score_A in scores)] * len(stack)
+        kept.shared_heads = _top(scores[0], num_heads)
     for at, layer in enumerate(stack):
-        by_dimension = heads[at].square() * part(layer, "attention_output").weight.pow(2).sum(dim=0)
-        best = _top(by_dimension.view(-1, head_size).sum(dim=1), num_heads)
+        best = _top(scores[at], num_heads)
         kept.heads.append((best[:, None] * head_size + _range(head_size)[None, :]).flatten())
         weight = part(layer, "feed_forward_out").weight.pow(2).sum(dim=0)
         kept.neurons.append(_top(neurons[at].square() * weight, feed))
     return kept
+
+
+def _head_scores(output: Any, inputs: "_Sum", head_size: int) -> Any:
+    """scores_A of the heads that the linear module `output` reads: mean squares of what it makes of each."""
+    by_dimension = inputs.square() * output.weight.pow(2).sum(dim=0)
+    return by_dimension.view(-1, head_size).sum(dim=1)
 
 
 class _Sum:
@@ -189,6 +200,9 @@ def _axes(model: Any, kept: _Kept) -> dict[str, tuple[Any, ...]]:
     names = {id(weight): name for name, weight in model.named_parameters()}
     found: dict[str, tuple[Any, ...]] = {}
     _, stack = layer_list(model)
+    if kept.shared_heads is not None:
+        biases = [(name, weight) for name, weight in model.named_parameters() if name.endswith(SHARED_BIAS)]
+        found |= {name: (_range(len(weight)), kept.shared_heads) for name, weight in biases}
     for at, layer in enumerate(stack):
         heads, neurons = kept.heads[at], kept.neurons[at]
         into = {"query": heads, "key": heads, "value": heads, "feed_forward_in": neurons}

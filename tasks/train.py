@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from bento.errors import RetortError, UserError
-from tasks.architecture import Architecture, read_architecture, reads_every_token
+from tasks.architecture import Architecture, read_architecture, reads_every_token, require_encoder
 from tasks.batches import Rows, repeated, tokenize
 from tasks.data import read_labels, read_split, read_target, read_times
 from tasks.ensemble import ensemble_logits
@@ -82,7 +82,7 @@ def teacher_logits(config: TeacherConfig, teachers: Sequence[Artifact], data: Ar
     )
 
 
-def find_model(name: str) -> str:
+def find_model(name: str, key: str = "teacher") -> str:
     """A folder, the packaged copy of the default, or `name` itself for the hub. Raises: UserError."""
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser().resolve())
@@ -92,7 +92,7 @@ def find_model(name: str) -> str:
             return str(Path(spec.submodule_search_locations[0]) / "model")
     if name.startswith((".", "/", "~")):
         raise UserError(
-            f"teacher.model: expected a folder with config.json or a hub id, got {name!r}, which is no folder; "
+            f"{key}.model: expected a folder with config.json or a hub id, got {name!r}, which is no folder; "
             "correct the path, or give a hub id such as sentence-transformers/all-MiniLM-L6-v2"
         )
     return name
@@ -126,18 +126,23 @@ def launch_distributed(config: TeacherConfig, data: Path, out: Path, work: Path,
         )
 
 
-def base_architecture(config: TeacherConfig) -> Architecture:
-    """Sizes of the model that the teacher will be, read before any compute. Raises: UserError."""
+def base_architecture(config: TeacherConfig, key: str = "teacher") -> Architecture:
+    """Sizes of the model that the teacher at `key` of the config will be, read before any compute.
+
+    Raises: UserError for a model that cannot be a teacher.
+    """
     from transformers import AutoConfig, AutoTokenizer
 
-    source = find_model(config.model)
+    source = find_model(config.model, key)
     try:
+        found = AutoConfig.from_pretrained(source, revision=config.revision)
+        require_encoder(found.model_type, key)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-        return read_architecture(AutoConfig.from_pretrained(source, revision=config.revision), _fast(config, tokenizer))
+        return read_architecture(found, _usable(config, tokenizer, key))
     except UserError:
         raise
     except (OSError, ValueError) as error:
-        raise _not_loadable(config, error) from error
+        raise _not_loadable(config, error, key) from error
 
 
 def load_base(
@@ -165,19 +170,24 @@ def load_base(
     except (OSError, ValueError) as error:
         raise _not_loadable(config, error) from error
     extend_positions(model, config.max_tokens)
-    return model, _fast(config, tokenizer), source
+    return model, _usable(config, tokenizer), source
 
 
-def _not_loadable(config: TeacherConfig, error: Exception) -> UserError:
+def _not_loadable(config: TeacherConfig, error: Exception, key: str = "teacher") -> UserError:
     return UserError(
-        f"teacher.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id "
+        f"{key}.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id "
         f"that can be reached, or a folder saved by save_pretrained. Offline, {PACKAGED} needs no network"
     )
 
 
-def _fast(config: TeacherConfig, tokenizer: Any) -> Any:
+def _usable(config: TeacherConfig, tokenizer: Any, key: str = "teacher") -> Any:
     if not tokenizer.is_fast:
-        raise UserError(f"teacher.model: {config.model!r} has no fast tokenizer (tokenizer.json), which serving needs")
+        raise UserError(f"{key}.model: {config.model!r} has no fast tokenizer (tokenizer.json), which serving needs")
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"{key}.model: the tokenizer of {config.model!r} has no padding token, which batches need; set its "
+            "pad_token and save it, or take another model"
+        )
     return tokenizer
 
 

@@ -12,12 +12,12 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from bento.errors import UserError
-from tasks.architecture import Architecture, load_classifier, require_head_pruning, require_parts
+from tasks.architecture import Architecture, load_classifier, require_head_pruning, require_layers, require_parts
 from tasks.batches import Rows, tokenize
 from tasks.compress.context import Context
 from tasks.cut_losses import first_rows
 from tasks.data import read_split
-from tasks.distillation import Training, distil_into, spread
+from tasks.distillation import Training, check_training, distil_into, spread
 from tasks.positions import cut_positions
 from tasks.store import Step, run_step
 from tasks.structure import keep_heads
@@ -134,31 +134,55 @@ def num_student_layers(settings: Distil, depth: int) -> int:
 
 def check_student(settings: Distil, shape: Architecture) -> Architecture:
     """Sizes of the student of `shape`. Raises: UserError naming what would work."""
+    require_layers(shape, "distil")
+    _check_known_sizes(settings, shape)
     wanted = num_student_layers(settings, shape.num_layers)
     check_layers(settings.layers if isinstance(settings.layers, list) else list(range(wanted)), shape.num_layers)
-    sizes = (settings.hidden_size, settings.intermediate_size, settings.num_heads)
-    if settings.hidden > 0 or settings.relations > 0 or any(sizes):
-        require_parts(shape, "distil with hidden, relations, hidden_size, intermediate_size or num_heads")
+    if any((settings.hidden_size, settings.intermediate_size, settings.num_heads)):
+        require_parts(shape, "distil with hidden_size, intermediate_size or num_heads")
     hidden = settings.hidden_size or shape.hidden_size
     feed = settings.intermediate_size or shape.intermediate_size
     heads = check_widths(
-        hidden, feed, old_hidden=shape.hidden_size, old_feed=shape.intermediate_size, old_heads=shape.num_heads
+        hidden, feed, old_hidden=shape.hidden_size, old_feed=shape.intermediate_size, head_size=shape.head_size
     )
-    if settings.relations > 0 and (hidden % settings.relation_heads or shape.hidden_size % settings.relation_heads):
+    narrower = (hidden, feed) != (shape.hidden_size, shape.intermediate_size)
+    if narrower and shape.lost_heads:
         raise UserError(
-            f"distil.relation_heads: expected a divisor of the hidden sizes {hidden} and {shape.hidden_size}, "
-            f"got {settings.relation_heads}"
+            "distil.hidden_size, distil.intermediate_size: expected a model with all its heads, got one that lost "
+            "some; put distil in front of prune_structure, or leave them out"
         )
+    heads = min(heads, shape.num_heads)
     if settings.num_heads is not None:
         heads = _check_heads(settings, shape, heads)
-    return replace(shape, num_layers=wanted, hidden_size=hidden, intermediate_size=feed, num_heads=heads)
+    student = replace(shape, num_layers=wanted, hidden_size=hidden, intermediate_size=feed, num_heads=heads)
+    check_training(settings, student, "distil")
+    return student
+
+
+def _check_known_sizes(settings: Distil, shape: Architecture) -> None:
+    """Raises: UserError for a size that has to fit one that is chosen only while `shape` is pruned."""
+    asked: dict[str, dict[str, Any]] = {
+        "heads": {"num_heads": settings.num_heads},
+        "neurons": {"intermediate_size": settings.intermediate_size},
+        "layers": {
+            "layers": settings.layers if isinstance(settings.layers, list) else None,
+            "num_layers": settings.num_layers if settings.num_layers != 1 else None,
+        },
+    }
+    for unit in sorted(shape.searched):
+        for name, value in asked[unit].items():
+            if value is not None:
+                raise UserError(
+                    f"distil.{name}: expected nothing behind a prune_structure that searches how many {unit} stay, got "
+                    f"{value}; put distil in front of it, or leave {name} out"
+                )
 
 
 def _check_heads(settings: Distil, shape: Architecture, heads: int) -> int:
     """How many of the `heads` that fit its width the student has. Raises: UserError."""
     wanted = settings.num_heads or heads
     if wanted > heads:
-        raise UserError(f"distil.num_heads: expected 1 to {heads}, which fit the student's width, got {wanted}")
+        raise UserError(f"distil.num_heads: expected 1 to {heads}, as many as the student can have, got {wanted}")
     require_head_pruning(shape, "distil.num_heads", "leave num_heads out")
     if settings.relations > 0 and wanted < heads:
         raise UserError(

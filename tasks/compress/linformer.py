@@ -24,7 +24,7 @@ from tasks.batches import tokenize
 from tasks.compress.context import Context
 from tasks.compress.export import fuse, write_graph
 from tasks.data import read_split
-from tasks.distillation import Training, distil_into
+from tasks.distillation import Training, check_training, distil_into
 from tasks.positions import cut_positions, extend_positions
 from tasks.store import Step
 from tasks.training import write_history
@@ -72,13 +72,10 @@ class Linformer(Training):
                 f"linformer: expected an encoder of type 'bert', got {shape.model_type!r}; take a teacher of that "
                 "type, such as the default, or leave linformer out of compress"
             )
-        if self.relations > 0:
-            raise UserError(
-                f"linformer.relations: expected 0, got {self.relations}: its keys and values are slots, so tokens have "
-                "no relations to compare; use linformer.hidden"
-            )
         self._check_length(shape.max_positions)
-        return replace(shape, model_type="linformer", known_parts=False)
+        student = replace(shape, model_type="linformer", known_parts=False)
+        check_training(self, student, "linformer")
+        return student
 
     def run(self, artifact: Artifact, context: Context) -> Step:
         """The Linformer student of `artifact`, or `artifact` itself where full attention is as fast.

@@ -23,7 +23,7 @@ from tasks.batches import Rows, tokenize
 from tasks.compress.context import Context
 from tasks.cut_losses import CutLosses, cut_losses, first_rows, layer_losses, strongest
 from tasks.data import read_labels, read_split
-from tasks.distillation import Training, distil_into
+from tasks.distillation import Training, check_training, distil_into
 from tasks.importance import Method, importance
 from tasks.latency_table import Geometry, LatencyTable, cheapest, measured_table, read_table
 from tasks.store import Step
@@ -108,10 +108,11 @@ class PruneStructure(Training):
     @property
     def cuts_heads(self) -> bool:
         """Whether a layer may lose heads."""
-        return self.heads is not None if self._sized else "heads" in self.units
+        return self.heads is not None if self.sized else "heads" in self.units
 
     @property
-    def _sized(self) -> bool:
+    def sized(self) -> bool:
+        """Whether the config says what stays, and not in what time."""
         return self.speedup is None and self.latency_ms is None
 
     def check(self, shape: Architecture) -> Architecture:
@@ -120,7 +121,7 @@ class PruneStructure(Training):
 
     def run(self, artifact: Artifact, context: Context) -> Step:
         """The pruned model. Raises: UserError when the wanted time is out of reach, before any training."""
-        if self._sized:
+        if self.sized:
             return context.step(self, artifact, lambda out, work: self._make(artifact, context, out, work, None))
         geometry, sizes = _measured_shape(artifact.path, context)
         table = read_table(measured_table(geometry))
@@ -202,16 +203,20 @@ def check_pruned(settings: PruneStructure, shape: Architecture) -> Architecture:
         if count is not None and count > limit:
             raise UserError(f"prune_structure.{name}: expected 1 to {limit}, which the model has, got {count}")
     _check_speedup(settings, shape)
-    return dataclasses.replace(
+    pruned = dataclasses.replace(
         shape,
         num_layers=settings.num_layers or shape.num_layers,
+        num_heads=settings.heads or shape.num_heads,
         intermediate_size=settings.intermediate_size or shape.intermediate_size,
+        searched=shape.searched | (frozenset() if settings.sized else frozenset(settings.units)),
     )
+    check_training(settings, pruned, "prune_structure")
+    return pruned
 
 
 def _check_speedup(settings: PruneStructure, shape: Architecture) -> None:
     """Time falls less than a token's multiply-adds do, so their ratio bounds what any machine can gain."""
-    size = shape.hidden_size // shape.num_heads
+    size = shape.head_size
     all_neurons = shape.intermediate_size
 
     def products(heads: int, neurons: int) -> int:

@@ -19,7 +19,8 @@ from pydantic import Field, model_validator
 from bento.errors import RetortError, UserError
 from tasks.architecture import Architecture, load_classifier
 from tasks.compress.context import Context
-from tasks.distillation import Training, distil_into
+from tasks.compress.prune_structure import VECTOR_WIDTH
+from tasks.distillation import Training, check_training, distil_into
 from tasks.sparsity import Masks, Pattern, Scope, cubic_sparsity, magnitude_masks, measured_sparsity, parse_pattern
 from tasks.store import Step
 from tasks.training import Epoch, write_history
@@ -82,12 +83,15 @@ class PruneWeights(Training):
 
     def check(self, shape: Architecture) -> Architecture:
         """The same sizes. Raises: UserError for a pattern that does not divide them."""
-        for size in (shape.hidden_size, shape.intermediate_size):
-            if self.groups is not None and size % self.groups.group:
-                raise UserError(
-                    f"prune_weights.pattern: expected groups that divide the sizes {shape.hidden_size} and "
-                    f"{shape.intermediate_size} of the matrices, got {self.pattern}"
-                )
+        heads = shape.head_size if "heads" in shape.searched else shape.query_size
+        neurons = VECTOR_WIDTH if "neurons" in shape.searched else shape.intermediate_size
+        sizes = list(dict.fromkeys((shape.hidden_size, heads, neurons)))
+        if self.groups is not None and any(size % self.groups.group for size in sizes):
+            raise UserError(
+                f"prune_weights.pattern: expected groups that divide the sizes {', '.join(map(str, sizes))} of the "
+                f"matrices, got {self.pattern}; take groups of {math.gcd(*sizes)} or a divisor of it"
+            )
+        check_training(self, shape, "prune_weights")
         return shape
 
     def run(self, artifact: Artifact, context: Context) -> Step:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from tasks.architecture import Architecture, load_classifier
 from tasks.compress.context import Context
-from tasks.distillation import Training, distil_into
+from tasks.distillation import Training, check_training, distil_into
 from tasks.quantization.storage import block_size
 from tasks.store import Step
 from tasks.training import write_history
@@ -45,7 +45,8 @@ class TrainQuantized(Training):
     produces: ClassVar[str] = "torch"
 
     def check(self, shape: Architecture) -> Architecture:
-        """Every encoder with a list of layers has matrices to round; its sizes stay."""
+        """Every encoder has matrices to round; its sizes stay. Raises: UserError for what cannot be learnt."""
+        check_training(self, shape, "train_quantized")
         return shape
 
     def run(self, artifact: Artifact, context: Context) -> Step:

@@ -87,6 +87,38 @@ def test_what_the_teacher_does_not_have_is_refused_before_its_training(tree: dic
 @pytest.mark.parametrize(
     ("sections", "expected"),
     [
+        ({"serve": {"max_tokens": 33}}, r"serve\.max_tokens: expected at most the 32 tokens .* got 33; lower it"),
+        (
+            {"serve": {"max_tokens": 8}, "compress": [{"kind": "linformer", "projected_length": 12}]},
+            r"linformer\.projected_length: expected fewer than the 8 tokens",
+        ),
+        ({"more_teachers": [{"model": "t5"}]}, r"more_teachers\.0\.model: expected an encoder .* got 't5'"),
+        ({"more_teachers": [{"model": "./nothing"}]}, r"more_teachers\.0\.model: expected a folder"),
+        (
+            {"more_teachers": [{"max_tokens": 16}], "teacher": {"max_tokens": 64}},
+            r"more_teachers\.0\.max_tokens: expected at least 64, .* got 16",
+        ),
+        ({"teacher": {"max_tokens": 64}, "serve": {"max_tokens": 64}, "more_teachers": []}, None),
+    ],
+)
+def test_lengths_and_teachers_that_cannot_be_are_refused_before_any_compute(
+    tree: dict[str, Any], tmp_path: Path, sections: dict[str, Any], expected: str | None
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
+    models = {"t5": str(tmp_path), None: tree["teacher"]["model"]}
+    asked = tree | sections | {"teacher": tree["teacher"] | sections.get("teacher", {})}
+    if "more_teachers" in sections:
+        more = sections["more_teachers"]
+        asked["more_teachers"] = [one | {"model": models.get(one.get("model"), one.get("model"))} for one in more]
+    if "compress" in sections:
+        asked["compress"] = [*sections["compress"], {"kind": "export"}]
+    with pytest.raises(UserError if expected else AssertionError, match=expected or "data was run"):
+        make_candidate(Config.model_validate(asked), None, stage=_never)
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
         (
             {"serve": {"abstain": {"threshold": 0.5, "labels": ["oos"]}}},
             "serve.abstain.labels: .* it has blue, green, red",

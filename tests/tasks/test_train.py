@@ -6,7 +6,7 @@ import pytest
 from bento.errors import UserError
 from tasks.data import DataConfig, prepare, read_split
 from tasks.ensemble import torch_logits
-from tasks.train import PACKAGED, TeacherConfig, find_model, launch_distributed, load_base
+from tasks.train import PACKAGED, TeacherConfig, base_architecture, find_model, launch_distributed, load_base
 
 
 def test_the_default_teacher_needs_no_network() -> None:
@@ -26,6 +26,32 @@ def test_a_folder_that_is_no_model_is_refused_with_the_remedy(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"could not be loaded .* expected a hub id"):
         load_base(TeacherConfig(model=str(tmp_path)), ("a", "b"))
+
+
+@pytest.mark.parametrize("model_type", ["t5", "gpt2", "vit"])
+def test_a_model_that_is_no_encoder_of_text_is_refused_before_any_compute(tmp_path: Path, model_type: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"teacher\.model: expected an encoder .* bert, roberta.*got '{model_type}'"):
+        base_architecture(TeacherConfig(model=str(tmp_path)))
+
+
+def test_a_tokenizer_without_a_padding_token_is_refused_before_any_compute(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(find_model(PACKAGED))
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"more_teachers\.0\.model: .* has no padding token"):
+        base_architecture(TeacherConfig(model=str(tmp_path)), "more_teachers.0")
+
+
+def test_the_positions_of_the_robertas_are_counted_from_behind_the_padding(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, RobertaConfig
+
+    AutoTokenizer.from_pretrained(find_model(PACKAGED)).save_pretrained(tmp_path)
+    RobertaConfig(max_position_embeddings=514).save_pretrained(tmp_path)
+    assert base_architecture(TeacherConfig(model=str(tmp_path))).max_positions == 512
 
 
 def test_a_fresh_head_has_the_labels_in_order() -> None:

@@ -20,8 +20,8 @@ from tasks.students import keep_layers, narrow, search_layers
 from tasks.training import predict_logits
 
 MINILM = Architecture(
-    model_type="bert", num_layers=6, num_heads=12, hidden_size=384, intermediate_size=1536, max_positions=512,
-    tokenizer="WordPiece", known_parts=True,
+    model_type="bert", num_layers=6, num_heads=12, head_size=32, hidden_size=384, intermediate_size=1536,
+    max_positions=512, tokenizer="WordPiece", known_parts=True, teacher_hidden_size=384,
 )  # fmt: skip
 
 
@@ -58,7 +58,10 @@ def test_layers_that_cannot_be_are_refused_with_the_range(context: Context, laye
         ({"hidden_size": 100}, "a multiple of the head size 32 up to the teacher's 384"),
         ({"hidden_size": 416}, "up to the teacher's 384"),
         ({"intermediate_size": 2000}, "at most the teacher's 1536"),
-        ({"relations": 1.0, "relation_heads": 7}, "a divisor of the hidden sizes 384 and 384"),
+        (
+            {"relations": 1.0, "relation_heads": 7},
+            r"a divisor of the sizes 384 and 384 .* choose from 1, 2, 3, 4, 6, 8, 12,",
+        ),
         ({"num_heads": 13}, "num_heads: expected 1 to 12"),
         ({"hidden_size": 256, "num_heads": 9}, "num_heads: expected 1 to 8"),
         ({"num_heads": 6, "relations": 1.0}, "relations: expected 0 with 6 of 12 heads"),
@@ -73,6 +76,53 @@ def test_sizes_after_a_distillation_are_handed_on() -> None:
     found = Distil(layers="spread", hidden_size=256, intermediate_size=512).check(MINILM)
     assert (found.num_layers, found.hidden_size, found.intermediate_size, found.num_heads) == (3, 256, 512, 8)
     assert Distil(num_heads=4).check(MINILM).num_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "expected"),
+    [
+        ({"num_heads": 2}, {"num_heads": 3}, "num_heads: expected 1 to 2, .* got 3"),
+        ({"num_heads": 2}, {"hidden_size": 256}, "a model with all its heads.*in front of prune_structure"),
+        ({"num_heads": 2}, {"intermediate_size": 256}, "a model with all its heads"),
+        ({"num_heads": 2}, {"relations": 1.0, "relation_heads": 12}, "the sizes 64 and 384"),
+        ({"searched": frozenset({"heads"})}, {"relations": 1.0}, "relations: expected 0 behind"),
+        ({"searched": frozenset({"heads"})}, {"num_heads": 1}, "num_heads: expected nothing behind .* how many heads"),
+        ({"searched": frozenset({"neurons"})}, {"intermediate_size": 64}, "intermediate_size: expected nothing behind"),
+        ({"searched": frozenset({"layers"})}, {"layers": [0, 2]}, r"layers: expected nothing behind .* got \[0, 2\]"),
+        ({"searched": frozenset({"layers"})}, {"num_layers": 3}, "num_layers: expected nothing behind"),
+        ({"hidden_size": 192, "num_heads": 6}, {"relations": 1.0, "relation_heads": 7}, "the sizes 192 and 384"),
+        ({"model_type": "albert", "known_parts": False}, {}, "distil: expected .* layers of their own.*'albert'"),
+    ],
+)
+def test_what_a_model_lost_before_is_refused_before_any_compute(
+    shape: dict[str, Any], settings: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        Distil(**settings).check(replace(MINILM, **shape))
+
+
+def test_a_second_distillation_of_fewer_heads_knows_their_size() -> None:
+    found = Distil(num_layers=2).check(Distil(num_heads=4).check(MINILM))
+    assert (found.num_layers, found.num_heads, found.head_size, found.hidden_size) == (2, 4, 32, 384)
+    found = Distil(num_layers=1).check(replace(MINILM, searched=frozenset({"heads", "neurons", "layers"})))
+    assert found.num_layers == 1
+
+
+def test_heads_that_share_a_bias_are_cut_with_it(rows: Rows) -> None:
+    from transformers import MPNetConfig, MPNetForSequenceClassification
+
+    torch.manual_seed(0)
+    config = MPNetConfig(
+        vocab_size=30_522, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
+        max_position_embeddings=34, num_labels=3, initializer_range=0.2,
+    )  # fmt: skip
+    model = MPNetForSequenceClassification(config).eval()
+    for layer in model.mpnet.encoder.layer:
+        layer.attention.attn.o.weight.data[:, 8:16] = 0  # nothing reads the second head
+    student = narrow(model, rows, 1, hidden_size=24, intermediate_size=None)
+    bias = model.mpnet.encoder.relative_attention_bias.weight
+    assert torch.equal(student.mpnet.encoder.relative_attention_bias.weight, bias[:, [0, 2, 3]])
+    assert np.isfinite(predict_logits(student, rows, pad_id=1)).all()
 
 
 def test_a_family_whose_heads_cannot_go_keeps_them() -> None:

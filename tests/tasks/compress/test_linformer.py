@@ -27,8 +27,8 @@ from tasks.linformer_model import to_linformer, window_means, window_starts
 from tasks.positions import extend_positions
 
 MINILM = Architecture(
-    model_type="bert", num_layers=6, num_heads=12, hidden_size=384, intermediate_size=1536, max_positions=512,
-    tokenizer="WordPiece", known_parts=True,
+    model_type="bert", num_layers=6, num_heads=12, head_size=32, hidden_size=384, intermediate_size=1536,
+    max_positions=512, tokenizer="WordPiece", known_parts=True, teacher_hidden_size=384,
 )  # fmt: skip
 SHARINGS = ("headwise", "key_value", "layerwise")
 QUICK: dict[str, Any] = {"projected_length": 4, "epochs": 1, "min_speedup": 0.0}

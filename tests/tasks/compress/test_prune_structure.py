@@ -47,8 +47,8 @@ from tasks.types import Artifact
 
 SENTENCES = ["the car over there is red", "a blue lamp"]
 SHAPE = Architecture(
-    model_type="bert", num_layers=3, num_heads=2, hidden_size=32, intermediate_size=64, max_positions=32,
-    tokenizer="WordPiece", known_parts=True,
+    model_type="bert", num_layers=3, num_heads=2, head_size=16, hidden_size=32, intermediate_size=64,
+    max_positions=32, tokenizer="WordPiece", known_parts=True, teacher_hidden_size=32,
 )  # fmt: skip
 TABLE = LatencyTable(
     cpu="a cpu", heads=(1, 2), attention_ms=(1.0, 2.0), neurons=(16, 64), feed_forward_ms=(1.0, 4.0), rest_ms=1.0
@@ -332,6 +332,7 @@ def test_a_config_without_a_sensible_aim_is_refused(config: dict[str, Any], said
         ({"speedup": 1e3}, {}, "expected less than .* got 1000"),
         ({"speedup": 2.0, "units": ["heads"]}, {}, "expected less than 1.43.*let layers, neurons go too"),
         ({"speedup": 2.0, "relations": 1.0}, {}, "relations: expected 0 where heads go"),
+        ({"intermediate_size": 32, "relations": 1.0, "relation_heads": 7}, {}, "choose from 1, 2, 4, 8, 16, 32$"),
         ({"heads": 1}, {"model_type": "mpnet"}, "bert.*got 'mpnet'; set units"),
         ({"speedup": 2.0}, {"model_type": "deberta-v2", "known_parts": False}, "prune_structure: expected an encoder"),
     ],
@@ -348,7 +349,11 @@ def test_sizes_after_a_check_are_what_is_asked_for(context: Context) -> None:
     shape = read_architecture(AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path))
     found = PruneStructure(intermediate_size=32, num_layers=2).check(shape)
     assert (found.num_layers, found.num_heads, found.intermediate_size) == (2, 2, 32)
-    assert PruneStructure(speedup=2.0).check(shape) == shape
+    found = PruneStructure(heads=1).check(shape)
+    assert (found.num_heads, found.head_size, found.lost_heads) == (1, 16, True)
+    assert PruneStructure(speedup=2.0).check(shape) == replace(
+        shape, searched=frozenset({"heads", "neurons", "layers"})
+    )
 
 
 @pytest.mark.parametrize(

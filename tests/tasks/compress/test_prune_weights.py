@@ -14,12 +14,13 @@ from tasks.architecture import Architecture, load_classifier
 from tasks.compress import prune_weights
 from tasks.compress.context import Context
 from tasks.compress.prune_weights import ZEROED, Masked, PruneWeights, linear_modules
+from tasks.compress.train_quantized import TrainQuantized
 from tasks.sparsity import Masks
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 4, "every": 2, "rounds": 2, "weight_decay": 0.1}
 SHAPE = Architecture(
-    model_type="bert", num_layers=3, num_heads=2, hidden_size=32, intermediate_size=64, max_positions=32,
-    tokenizer="WordPiece", known_parts=True,
+    model_type="bert", num_layers=3, num_heads=2, head_size=16, hidden_size=32, intermediate_size=64,
+    max_positions=32, tokenizer="WordPiece", known_parts=True, teacher_hidden_size=32,
 )  # fmt: skip
 
 
@@ -241,8 +242,34 @@ def test_settings_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
 
 def test_a_pattern_that_does_not_divide_the_matrices_is_refused_before_any_training() -> None:
     assert PruneWeights(pattern="2:4").check(SHAPE) == SHAPE
-    with pytest.raises(UserError, match=r"divide the sizes 32 and 64 .* got 3:7"):
+    with pytest.raises(UserError, match=r"divide the sizes 32, 64 .* got 3:7; take groups of 32 or a divisor"):
         PruneWeights(pattern="3:7").check(SHAPE)
+
+
+def test_a_pattern_has_to_divide_what_pruned_heads_left() -> None:
+    with pytest.raises(UserError, match=r"divide the sizes 32, 24, 64 .* got 2:16; take groups of 8"):
+        PruneWeights(pattern="2:16").check(replace(SHAPE, num_heads=3, head_size=8))
+    searched = replace(SHAPE, num_heads=4, head_size=8, searched=frozenset({"heads", "neurons"}))
+    with pytest.raises(UserError, match=r"divide the sizes 32, 8, 16 .* got 2:16"):
+        PruneWeights(pattern="2:16").check(searched)
+    assert PruneWeights(pattern="2:8").check(searched) == searched
+
+
+@pytest.mark.parametrize("technique", [PruneWeights, TrainQuantized])
+@pytest.mark.parametrize(
+    ("settings", "shape", "expected"),
+    [
+        ({"relations": 1.0, "relation_heads": 7}, {}, r"relation_heads: expected a divisor of the sizes 32 and 32"),
+        ({"relations": 1.0}, {"searched": frozenset({"heads"})}, r"relations: expected 0 behind"),
+        ({"relations": 1.0}, {"model_type": "linformer"}, r"relations: expected 0, .* are slots"),
+        ({"hidden": 1.0}, {"model_type": "albert", "known_parts": False}, r"with hidden or relations: .* got 'albert'"),
+    ],
+)
+def test_what_cannot_be_learnt_of_the_teacher_is_refused_before_any_training(
+    technique: Any, settings: dict[str, Any], shape: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        technique(**settings).check(replace(SHAPE, **shape))
 
 
 def test_too_few_zeros_in_the_end_are_an_error(context: Context) -> None:
