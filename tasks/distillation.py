@@ -33,7 +33,7 @@ from tasks.batches import Batch, Rows, repeated, tokenize
 from tasks.data import read_labels, read_split, read_times
 from tasks.task_types import UNLABELLED, TaskType
 from tasks.training import Epoch, RecipeConfig, fit, forward
-from tasks.transfer import TransferConfig, chosen_transfer, read_transfer
+from tasks.transfer import TransferConfig, check_transfer, chosen_transfer, read_transfer
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context
@@ -64,6 +64,7 @@ class Training(RecipeConfig):
 
 def check_training(settings: Training, shape: Architecture, technique: str) -> None:
     """See that `technique` can train a model of `shape` as `settings` say. Raises: UserError naming what would work."""
+    check_transfer(settings.transfer)
     if (settings.hidden > 0 or settings.relations > 0) and shape.model_type != "linformer":
         require_parts(shape, f"{technique} with hidden or relations")
     if settings.relations > 0:

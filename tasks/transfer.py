@@ -64,6 +64,19 @@ def chosen_transfer(config: TransferConfig | None, data: Path) -> TransferConfig
     return config or (RECENT_ONLY if read_unlabelled(data) else None)
 
 
+def check_transfer(config: TransferConfig | None) -> None:
+    """Before any compute. Raises: DataError for a file that is not there, or no text at all."""
+    if config is None:
+        return
+    if config.file is not None:
+        _existing(config.file)
+    elif config.copies == 0:
+        raise DataError(
+            "transfer: expected a file or copies >= 1, got neither; give one, or write transfer: null, with which a "
+            "retrain still takes its recent texts"
+        )
+
+
 def read_transfer(config: TransferConfig, context: "Context") -> tuple[list[Any], Any]:
     """Texts and the teacher's logits_NC on them, made once. Raises: DataError."""
     inputs: list[Artifact | str] = [context.data, *context.teachers]

@@ -57,8 +57,8 @@ def check_chain(chain: Sequence[Technique]) -> None:
 
 
 def _check_order(chain: Sequence[Technique], at: int) -> None:
-    """Raises: ValueError where a technique would undo the one before."""
-    technique, before = chain[at], {one.kind for one in chain[:at]}
+    """Raises: ValueError where a technique would undo one before, or find nothing to do behind it."""
+    technique, before = chain[at], {one.kind: one for one in chain[:at]}
     if isinstance(technique, Training) and not isinstance(technique, PruneWeights) and "prune_weights" in before:
         raise ValueError(
             f"compress[{at}] {technique.kind!r} trains all weights, so the zeros of 'prune_weights' would be lost; "
@@ -66,6 +66,31 @@ def _check_order(chain: Sequence[Technique], at: int) -> None:
         )
     if technique.kind == "quantize" and "pack" in before:
         raise ValueError(f"compress[{at}] 'quantize' finds no weights in a packed file; put 'pack' behind it")
+    if technique.kind == "quantize" and "tune" in before:
+        raise ValueError(
+            f"compress[{at}] 'quantize' changes what 'tune' measured, so its settings and serving times would be "
+            "another model's; put 'tune' behind it"
+        )
+    if technique.kind in ("quantize", "pack") and technique.kind in before:
+        raise ValueError(
+            f"compress[{at}] {technique.kind!r} comes a second time and finds nothing to do; leave one out"
+        )
+    if technique.kind == "pack":
+        _check_pack(at, "prune_weights" in before, before.get("quantize"))
+
+
+def _check_pack(at: int, sparse: bool, quantize: Technique | None) -> None:
+    """Raises: ValueError where no weight can be stored compressed."""
+    if not sparse:
+        raise ValueError(
+            f"compress[{at}] 'pack' stores zeros compressed, and nothing before it makes any; put 'prune_weights' in "
+            "front of 'export', or leave 'pack' out"
+        )
+    if isinstance(quantize, Quantize) and quantize.all_in_4_bits:
+        raise ValueError(
+            f"compress[{at}] 'pack' leaves 4-bit values as they are, and 'quantize' stores weights and embeddings so; "
+            "set weight_bits or embedding_bits to 8, or leave 'pack' out"
+        )
 
 
 def check_sizes(chain: Sequence[Technique], shape: Architecture) -> None:

@@ -57,7 +57,8 @@ def pack(source: Path, out: Path) -> Packed:
         raise UserError(
             "pack: expected a model with sparse weights, but no tensor is sparse enough: "
             f"{packed.dense_bytes / 1e6:.2f} MB would become {packed.stored_bytes / 1e6:.2f} MB; "
-            "put prune_weights before export, or leave pack out"
+            "put prune_weights before export, or raise its sparsity, and quantize to 8 bits, since 4-bit values are "
+            "left as they are; or leave pack out"
         )
     return packed
 

@@ -79,6 +79,11 @@ class Quantize(Section):
             raise ValueError(f"per_channel: {self.scheme} has a scale a column always; leave per_channel at true")
         return self
 
+    @property
+    def all_in_4_bits(self) -> bool:
+        """Whether every weight and embedding is stored in 4 bits, and none may be raised for a budget."""
+        return self.weight_bits == self.embedding_bits == 4 and self.budget is None
+
     def check(self, shape: Architecture) -> Architecture:
         """Every encoder has products to quantize; its sizes stay."""
         return shape

@@ -125,4 +125,10 @@ def chain_of(config: SearchConfig, point: dict[str, Any]) -> "tuple[Technique, .
         name: 8 if point["scheme"] == "float16" else point[name] for name in ("weight_bits", "embedding_bits")
     }
     chain += [Export(threads=point["threads"]), Quantize(scheme=point["scheme"], **bits)]
-    return tuple([*chain, Pack()] if point["sparsity"] > 0 else chain)
+    return tuple([*chain, Pack()] if is_packed(point) else chain)
+
+
+def is_packed(point: dict[str, Any]) -> bool:
+    """Whether the zeros of a point are stored compressed; those of 4-bit values are not."""
+    widths = (point["weight_bits"], point["embedding_bits"])
+    return bool(point["sparsity"] > 0 and (8 in widths or point["scheme"] == "float16"))

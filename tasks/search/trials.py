@@ -26,7 +26,7 @@ from tasks.compress.context import Context
 from tasks.compress.distil import Distil
 from tasks.data import read_labels, read_split
 from tasks.quantization.levels import Scheme
-from tasks.search.space import SearchConfig, chain_of
+from tasks.search.space import SearchConfig, chain_of, is_packed
 from tasks.students import NUM_PROBE_ROWS, probe_score
 from tasks.task_types import SingleLabel
 from tasks.types import Artifact
@@ -131,7 +131,7 @@ def _sketch(config: SearchConfig, context: Context, number: int, point: dict[str
             explained = _probe(artifact.path, context)
         else:
             artifact = technique.run(artifact, untrained).artifact
-    share = 1.0 - point["sparsity"] * (1 - PACKED_SHARE)
+    share = 1.0 - point["sparsity"] * (1 - PACKED_SHARE) if is_packed(point) else 1.0
     return Trial(
         number=number,
         point=point,

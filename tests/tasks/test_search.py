@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from bento.errors import RetortError, UserError
 from tasks import search as searching
+from tasks.compress import check_chain
 from tasks.compress.context import Context
 from tasks.search import one_after_another, read_search, search
 from tasks.search import trials as trial_module
@@ -171,6 +172,18 @@ def test_a_point_becomes_a_chain() -> None:
     assert kinds == ["prune_vocabulary", "distil", "prune_structure", "prune_weights", "export", "quantize", "pack"]
     assert (chain[1].num_layers, chain[1].intermediate_size, chain[1].num_heads) == (2, 512, 6)  # type: ignore[union-attr]
     assert chain[2].transfer == config.distil.transfer  # type: ignore[union-attr]
+
+
+def test_zeros_in_4_bits_alone_are_not_packed() -> None:
+    point = {name: choices[0] for name, choices in SearchConfig().space.items()} | {"sparsity": 0.5, "weight_bits": 4}
+    for more, packed in (
+        ({"embedding_bits": 8}, True),
+        ({"embedding_bits": 4}, False),
+        ({"embedding_bits": 4, "scheme": "float16"}, True),
+    ):
+        chain = chain_of(SearchConfig(), point | more)
+        assert (chain[-1].kind == "pack") is packed
+        check_chain(chain)
 
 
 def test_a_space_that_the_teacher_cannot_fill_is_refused_before_any_compute() -> None:

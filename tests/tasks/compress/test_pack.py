@@ -212,5 +212,7 @@ def test_optimum_loads_a_packed_folder(unpacked: Artifact, context: Context) -> 
 
 
 def test_a_dense_model_is_refused_with_the_remedy(exported: Artifact, context: Context) -> None:
-    with pytest.raises(UserError, match="put prune_weights before export, or leave pack out"):
+    with pytest.raises(
+        UserError, match="put prune_weights before export, or raise its sparsity, and quantize to 8 bits"
+    ):
         Pack().run(exported, context)
