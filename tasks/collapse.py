@@ -4,6 +4,9 @@ Chance is what answers of the same frequencies, given without looking at the tex
 Educational and Psychological Measurement 20:37), so a model that always names the largest class has collapsed however
 large that class is. Of entities the words' tags are looked at so.
 
+On a few rows even good answers can be chance, so the test alone collapses no model: its agreement beyond chance has to
+be low too.
+
 Labels of a set, and scores, have collapsed where their logits do not go with the truth: the correlation of both, each
 output about its own mean, so that knowing only how frequent a label is counts for nothing.
 
@@ -32,11 +35,15 @@ SAME = 1e-9
 """Values that are closer together do not differ."""
 LEAST_SHARE = 0.1
 """Share of the teacher's agreement beyond chance below which a model counts as collapsed."""
+LEAST_SHARE_BY_CHANCE = 0.5
+"""The same, for answers that chance explains."""
+LEAST_AGREEMENT = 0.3
+"""Agreement beyond chance below which a teacher whose answers chance explains has learnt nothing."""
 
 
 def check_teacher(logits_NC: Any, truth: Any, task: TaskType) -> None:
     """Raises: RetortError when the teacher has learnt nothing."""
-    if _judge(logits_NC, truth, task).by_chance:
+    if _learnt_nothing(_judge(logits_NC, truth, task)):
         raise RetortError(
             f"teacher: collapsed: {_told(logits_NC, truth, task)}, which guessing reaches too; train longer "
             "(teacher.epochs), at another rate (teacher.learning_rate), or look at the labels"
@@ -46,7 +53,7 @@ def check_teacher(logits_NC: Any, truth: Any, task: TaskType) -> None:
 def check_not_collapsed(folder: Path, kind: "Kind", technique: str, context: "Context") -> None:
     """Compare a technique's result with chance and with the teacher on validation rows.
 
-    A teacher that answers by chance itself, as one with random weights, leaves nothing to compare with.
+    A teacher that has learnt nothing itself, as one with random weights, leaves nothing to compare with.
     Raises: RetortError naming the technique.
     """
     split = read_split(context.data.path, "validation")
@@ -54,12 +61,12 @@ def check_not_collapsed(folder: Path, kind: "Kind", technique: str, context: "Co
     truth = task.targets(split, read_labels(context.data.path))[chosen]
     teacher_NC = np.load(context.teacher_logits.path / "validation.npy")[chosen]
     teacher = _judge(teacher_NC, truth, task)
-    if teacher.by_chance:
+    if _learnt_nothing(teacher):
         return
     texts = [split.texts[row] for row in chosen]
     logits_NC = torch_logits(folder, texts, context.max_tokens) if kind == "torch" else _onnx_logits(folder, texts)
     found = _judge(logits_NC, truth, task)
-    if found.by_chance or found.agreement < LEAST_SHARE * teacher.agreement:
+    if found.agreement < (LEAST_SHARE_BY_CHANCE if found.by_chance else LEAST_SHARE) * teacher.agreement:
         raise RetortError(
             f"{technique}: collapsed: {_told(logits_NC, truth, task)}, its teacher's "
             f"{_told(teacher_NC, truth, task)}; ask less of {technique}, or train longer or at a lower rate after it. "
@@ -72,6 +79,10 @@ class _Judged:
     by_chance: bool
     agreement: float
     """Beyond chance, 1 at most."""
+
+
+def _learnt_nothing(teacher: _Judged) -> bool:
+    return teacher.by_chance and teacher.agreement < LEAST_AGREEMENT
 
 
 def _judge(logits_NC: Any, truth: Any, task: TaskType) -> _Judged:

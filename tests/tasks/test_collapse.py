@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from bento.errors import RetortError
-from tasks.collapse import at_chance, check_teacher, correlation, kappa
+from tasks import collapse
+from tasks.collapse import at_chance, check_not_collapsed, check_teacher, correlation, kappa
 from tasks.compress.context import Context
 from tasks.store import NotMadeError, only_looking, run_step
 from tasks.task_types import MultiLabel, SingleLabel
@@ -40,6 +41,39 @@ def test_a_teacher_that_learnt_nothing_stops_the_build() -> None:
     with pytest.raises(RetortError, match=r"teacher: collapsed: accuracy 0\.333 on 300"):
         check_teacher(one_hot(np.zeros(300, dtype=int), 3), labels, SingleLabel())
     check_teacher(one_hot(labels, 3), labels, SingleLabel())
+
+
+@pytest.mark.parametrize(("num_rows", "num_right"), [(10, 9), (40, 30)])
+def test_good_answers_to_few_rows_stop_nothing_though_chance_could_give_them(num_rows: int, num_right: int) -> None:
+    labels = np.arange(num_rows) % 2
+    found = np.where(np.arange(num_rows) < num_right, labels, 1 - labels)
+    assert at_chance(found, labels)
+    check_teacher(one_hot(found, 2), labels, SingleLabel())
+    with pytest.raises(RetortError, match="teacher: collapsed"):
+        check_teacher(one_hot(np.zeros(num_rows, dtype=int), 2), labels, SingleLabel())
+    scores_N1 = np.arange(6.0)[:, None]
+    check_teacher(scores_N1 + np.array([1, 0, 0, -1, 1, 0])[:, None], scores_N1, MultiLabel())
+
+
+@pytest.mark.parametrize(("num_right", "collapsed"), [(7, False), (5, True)])
+def test_a_student_on_few_rows_has_collapsed_only_with_half_of_its_teachers_agreement_gone(
+    able: Context, monkeypatch: pytest.MonkeyPatch, num_right: int, collapsed: bool
+) -> None:
+    monkeypatch.setattr(collapse, "_evenly", lambda num_rows: np.linspace(0, num_rows - 1, 9).round().astype(int))
+    monkeypatch.setattr(collapse, "torch_logits", lambda *_: _nearly_right(able, num_right))
+    if not collapsed:
+        check_not_collapsed(able.teacher.path, "torch", "distil", able)
+        return
+    with pytest.raises(RetortError, match="distil: collapsed"):
+        check_not_collapsed(able.teacher.path, "torch", "distil", able)
+
+
+def _nearly_right(able: Context, num_right: int) -> np.ndarray:
+    """Answers to the nine chosen rows: those behind the first `num_right` are another class."""
+    rows = np.load(able.teacher_logits.path / "validation.npy")
+    chosen_NC = rows[np.linspace(0, len(rows) - 1, 9).round().astype(int)]
+    chosen_NC[num_right:] = np.roll(chosen_NC[num_right:], 1, axis=1)
+    return chosen_NC
 
 
 class Ruin(Section):
