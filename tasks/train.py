@@ -1,4 +1,4 @@
-"""The teacher: any encoder that `AutoModelForSequenceClassification` loads, fine-tuned on the training split.
+"""The teacher: an encoder of one of `tasks.architecture.MODEL_TYPES`, fine-tuned on the training split.
 
 With several GPUs the stage runs itself under `torch.distributed.run`; Accelerate does the rest.
 """

@@ -65,12 +65,18 @@ class Linformer(Training):
     def check(self, shape: Architecture) -> Architecture:
         """The sizes stay; techniques that take layers apart come before it.
 
-        Raises: UserError for an encoder that is no BERT, short texts, and relations, which slots do not have.
+        Raises: UserError for an encoder that is no BERT, lost heads, short texts, and relations, which slots do not
+        have.
         """
         if shape.model_type != "bert":
             raise UserError(
                 f"linformer: expected an encoder of type 'bert', got {shape.model_type!r}; take a teacher of that "
                 "type, such as the default, or leave linformer out of compress"
+            )
+        if shape.lost_heads:
+            raise UserError(
+                "linformer: expected a model with all its heads, got one that lost some; leave linformer out of "
+                "compress, or keep the heads in front of it"
             )
         self._check_length(shape.max_positions)
         student = replace(shape, model_type="linformer", known_parts=False)

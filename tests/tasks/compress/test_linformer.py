@@ -200,6 +200,7 @@ def test_the_largest_tensor_grows_in_proportion_to_the_length() -> None:
     [
         ({}, replace(MINILM, model_type="roberta"), "type 'bert', got 'roberta'"),
         ({}, replace(MINILM, model_type="linformer"), "type 'bert', got 'linformer'"),
+        ({}, replace(MINILM, num_heads=6), "a model with all its heads"),
         ({"relations": 1.0}, MINILM, "relations: expected 0, got 1.0"),
         (
             {"projected_length": 512},
