@@ -3,11 +3,13 @@
 Retort trains the config's first student with its cut vocabulary, in the precision that the machine multiplies in
 hardware, on batches of similar length and without dropout, as `distil` does. The Trainer trains the same layers on the
 same rows in the same batch size with its own defaults, once with the full vocabulary and once with the cut one, which
-tells the two effects apart. Retort with the full vocabulary tells what cutting it before the training would save.
+tells the two effects apart. Retort with the full vocabulary tells what cutting it before the training would save, and
+Retort with `torch.compile` what compiling the student would, and after how many sentences it has paid for itself.
 """
 
 import contextlib
 import copy
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +40,9 @@ NUM_ROUNDS = 4
 FASTER = 2.5
 RETORT, FULL, CUT = "Retort", "Trainer, full vocabulary", "Trainer, same vocabulary"
 RETORT_FULL = "Retort, full vocabulary"
+COMPILED = "Retort, torch.compile"
+BACKEND = "inductor"
+"""What `torch.compile` makes code with; it needs a C++ compiler."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,36 @@ def bench_training(chosen: Config) -> dict[str, Any]:
             CUT: lambda: trainer_per_s(cut, batch_size, chosen.teacher.learning_rate, Path(folder)),
             RETORT_FULL: lambda: retort_per_s(full, batch_size, chosen.teacher.learning_rate, Path(folder)),
         }
+        compiling_s = 0.0
+        if can_compile():
+            fast = copy.deepcopy(cut.model)
+            fast.compile(dynamic=True, backend=BACKEND)
+            trainers[COMPILED] = lambda: retort_per_s(
+                cut, batch_size, chosen.teacher.learning_rate, Path(folder), model=fast
+            )
+            begin = time.perf_counter()
+            trainers[COMPILED]()
+            compiling_s = time.perf_counter() - begin
         per_s = take_turns(trainers, NUM_ROUNDS)
-    return {"title": f"Training of {chosen.name}", "rows": _rows(per_s), "blocks": per_s}
+    rows = [*_rows(per_s), _compiled_row(per_s, compiling_s, len(cut.rows))]
+    return {"title": f"Training of {chosen.name}", "rows": rows, "blocks": per_s}
+
+
+def can_compile() -> bool:
+    """Whether there is a C++ compiler."""
+    return any(shutil.which(name) for name in ("g++", "clang++"))
+
+
+def _compiled_row(per_s: dict[str, list[float]], first_s: float, num_rows: int) -> dict[str, Any]:
+    """`first_s` is what the first block took, which compiles."""
+    what = "training, compiled"
+    if COMPILED not in per_s:
+        return row(what, None, "", "not measured: no C++ compiler; apt-get install g++")
+    plain, compiled = (float(np.median(per_s[name])) for name in (RETORT, COMPILED))
+    compiling_s, saved_s = max(0.0, first_s - num_rows / compiled), 1 / plain - 1 / compiled
+    paid = f"paid back after {compiling_s / saved_s:,.0f} sentences" if saved_s > 0 else "never paid back"
+    against = f"not compiled: {plain:,.0f}/s; compiling takes {compiling_s:.0f} s, {paid}"
+    return row(what, compiled, "sentences/s", against, compiled / plain)
 
 
 def make_students(chosen: Config, data: Path, folder: Path) -> tuple[Student, Student]:
@@ -83,8 +116,8 @@ def make_students(chosen: Config, data: Path, folder: Path) -> tuple[Student, St
     return full, _student(smaller, tokenizer, train, labels, chosen)
 
 
-def retort_per_s(student: Student, batch_size: int, learning_rate: float, folder: Path) -> float:
-    """Sentences per second of one block in Retort's loop."""
+def retort_per_s(student: Student, batch_size: int, learning_rate: float, folder: Path, *, model: Any = None) -> float:
+    """Sentences per second of one block in Retort's loop, on a copy of the student's model or on `model` itself."""
     import torch.nn.functional as nn
 
     recipe = Recipe(
@@ -97,7 +130,7 @@ def retort_per_s(student: Student, batch_size: int, learning_rate: float, folder
     )
     with _fresh_accelerate(), tempfile.TemporaryDirectory(dir=folder) as work:
         (epoch,) = fit(
-            copy.deepcopy(student.model), student.rows, few, task=SingleLabel(), recipe=recipe,
+            model or copy.deepcopy(student.model), student.rows, few, task=SingleLabel(), recipe=recipe,
             pad_id=student.tokenizer.pad_token_id,
             loss=lambda logits_BC, batch: nn.cross_entropy(logits_BC, batch["label"]), work=Path(work), name="bench",
             dropout=False,

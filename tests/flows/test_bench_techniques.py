@@ -30,6 +30,9 @@ def test_every_technique_has_its_figure_and_target(chosen: Config) -> None:
     assert (shift["value"], shift["met"]) == (0, True)
     assert float(shift["against"].removeprefix("dynamic int8: ")) > 0, "which is what the mode is for"
     assert rows["batch-invariant int8: one sentence, p50"]["ratio"] > 0
+    order = rows["vocabulary cut before the training: accuracy"]
+    assert 0 < order["value"] <= 1
+    assert order["against"].startswith("cut behind it: 0.") or order["against"].startswith("cut behind it: 1.")
 
 
 def test_half_of_the_layers_keep_their_width_and_the_configs_training(
@@ -42,10 +45,11 @@ def test_half_of_the_layers_keep_their_width_and_the_configs_training(
         raise InterruptedError
 
     monkeypatch.setattr(techniques, "make_candidate", record)
-    for make in (techniques._half, techniques._sparse, techniques._batch_invariant):
+    for make in (techniques._half, techniques._sparse, techniques._batch_invariant, techniques._orders):
         with pytest.raises(InterruptedError):
             make(chosen)
-    half, sparse, dynamic = chains
+    half, sparse, dynamic, order = chains
+    assert order == dynamic[:3], "the same, so it is trained once"
     assert [step.kind for step in half] == ["distil", "export"], "all else is the teacher's"
     assert (half[0].num_layers, half[0].intermediate_size, half[0].learning_rate) == (None, None, 3e-3)
     assert [step.kind for step in sparse] == ["prune_vocabulary", "prune_weights", "export", "pack"]

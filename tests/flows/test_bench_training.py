@@ -8,6 +8,7 @@ from accelerate.state import AcceleratorState
 
 from flows import bench_training as trainers
 from flows.bench_training import (
+    COMPILED,
     CUT,
     FULL,
     RETORT,
@@ -44,6 +45,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainers, "NUM_STEPS", 3)
     monkeypatch.setattr(trainers, "NUM_ROUNDS", 2)
+    monkeypatch.setattr(trainers, "BACKEND", "eager")
 
 
 @pytest.fixture
@@ -68,13 +70,15 @@ def test_a_block_has_the_same_rows_for_all(students: tuple[Student, Student]) ->
     assert decoded[0] == decoded[1]
 
 
-def test_every_loop_is_measured_and_compared(chosen: Config, few_steps: None) -> None:
+def test_every_loop_is_measured_and_compared(chosen: Config, few_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers, "can_compile", lambda: True)
     found = bench_training(chosen)
     assert {name: len(values) for name, values in found["blocks"].items()} == dict.fromkeys(
-        (RETORT, FULL, CUT, RETORT_FULL), 2
+        (RETORT, FULL, CUT, RETORT_FULL, COMPILED), 2
     )
     assert all(value > 0 for values in found["blocks"].values() for value in values)
-    full, cut, _ = found["rows"]
+    full, cut, _, compiled = found["rows"]
+    assert "compiling takes" in compiled["against"]
     assert full["against"].startswith(FULL)
     assert full["met"] is (full["ratio"] >= 2.5)
     assert (cut["target"], cut["met"]) == ("", None)
@@ -104,3 +108,10 @@ def test_blocks_take_turns_after_a_round_that_does_not_count() -> None:
     found = take_turns({"a": lambda: block("a"), "b": lambda: block("b")}, 2)
     assert "".join(calls) == "ababab"
     assert found == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+
+
+def test_without_a_compiler_the_row_says_so(chosen: Config, few_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers, "NUM_ROUNDS", 1)
+    monkeypatch.setattr(trainers, "can_compile", lambda: False)
+    *_, compiled = bench_training(chosen)["rows"]
+    assert (compiled["value"], compiled["against"]) == (None, "not measured: no C++ compiler; apt-get install g++")
