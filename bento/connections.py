@@ -89,6 +89,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._within_request = False
 
+    def _should_upgrade(self) -> bool:
+        """Never: uvicorn would hand the connection to its WebSocket protocol, and its end would not be seen here."""
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An offer of another protocol gets the last answer: where the request ends the parser does not say."""
+        self.cycle.keep_alive = False
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Let the request wait for its turn."""
         if self.behind is None:
@@ -122,7 +130,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(ApiError(431, "headers_too_large", f"expected headers of at most {MAX_HEADER_BYTES} bytes"))
 
     def _parse(self, data: bytes) -> None:
-        """The long way."""
+        """The long way; nothing is read behind the last request of a connection."""
+        if self.cycle is not None and not (self.cycle.keep_alive or self._within_request):
+            return
         if b"pgrade:" in data and not self._within_request:
             data = _without_upgrade(data)
         self._num_header_bytes += len(data)  # a request that begins in `data` counts from nought

@@ -1,5 +1,6 @@
 """Bad input as bytes: whatever a client sends, it gets a 4xx or is hung up on, and the next is answered."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -74,6 +75,14 @@ def receive(client: socket.socket) -> bytes:
         return client.recv(65536)
     except ConnectionError:  # the server hung up on what it had not read
         return b""
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    """All that comes until the server hangs up."""
+    received = b""
+    while chunk := receive(client):
+        received += chunk
+    return received
 
 
 def ask(port: int, data: bytes) -> bytes:
@@ -195,6 +204,58 @@ def test_a_length_that_is_too_short_does_not_let_the_rest_pass_as_a_request(port
     answer = ask(port, post(b'{"text": "my card"}', length=5))
     assert status(answer) == 400
     assert status(ask(port, smuggled)) == 200
+
+
+def offer(protocol: bytes, more: bytes = b"", path: bytes = b"/feedback") -> bytes:
+    """The head of a request with an offer that is not taken out of it before it is parsed, for its upper case."""
+    return b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUPGRADE: %b\r\n%b\r\n" % (path, protocol, more)
+
+
+WEBSOCKET_KEY = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+WEBSOCKET = offer(b"websocket", WEBSOCKET_KEY, b"/nope")
+
+
+@pytest.mark.parametrize("cut", [0, WEBSOCKET.index(b"GRADE:")], ids=["at once", "in two"])
+def test_an_offer_of_websockets_is_answered_as_if_not_made_and_stays_in_flight_no_longer(
+    make_server: Callable[..., Server], cut: int
+) -> None:
+    server = make_server()
+    with live(create_app(server), Behind(server.overload, direct_predict(server))) as url:
+        with closing(connect(urlsplit(url).port or 0)) as client:
+            client.sendall(WEBSOCKET[:cut])
+            time.sleep(0.05)
+            client.sendall(WEBSOCKET[cut:])
+            assert status(read(client)) == 404
+        time.sleep(0.1)
+        assert server.overload.load.in_flight == 0
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.05], ids=["at once", "in two"])
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_the_body_behind_an_offer_does_not_pass_as_a_request(port: int, protocol: bytes, pause_s: float) -> None:
+    body = post(headers=b"X-Request-Id: smuggled\r\n")
+    with closing(connect(port)) as client:
+        client.sendall(offer(protocol, b"Content-Length: %d\r\n" % len(body)))
+        time.sleep(pause_s)
+        with contextlib.suppress(ConnectionError):
+            client.sendall(body)
+        received = read_to_end(client)
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in received
+    assert b"smuggled" not in received
+
+
+def test_nothing_is_read_behind_a_request_with_an_offer_while_it_is_answered() -> None:
+    async def answer(_: Request) -> Response:
+        await asyncio.sleep(0.3)
+        return Response()
+
+    app = Starlette(routes=[Route("/", answer, methods=["POST"])])
+    with live(app) as url, closing(connect(urlsplit(url).port or 0)) as client:
+        client.sendall(offer(b"h2c", path=b"/"))
+        time.sleep(0.05)
+        client.sendall(b"no HTTP\r\n\r\n")
+        assert status(read_to_end(client)) == 200
 
 
 @pytest.mark.parametrize("num", [50, 3000])
