@@ -18,7 +18,7 @@ from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from bento.direct import MAX_HELD_BYTES, Exchange, Headers, read_head, response_bytes
-from bento.overload import ARRIVED, Overload
+from bento.overload import ARRIVED, Load, Overload
 from bento.request_ids import SCOPE_KEY
 from bento.schemas import ApiError
 
@@ -54,7 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = max(self.timeout_keep_alive, KEEP_ALIVE_S)
         self._within_headers = self._within_request = False
         self._num_header_bytes = 0
-        self._num_asked = 0
+        self._is_counted = False
+        """Whether a request of this connection is in flight: one at most, since the next begins when it is answered."""
         self._held: bytearray | None = None
         """A plain request as far as it is here."""
         self._stalled: asyncio.TimerHandle | None = None
@@ -63,9 +64,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         super().connection_lost(exc)
-        if self.behind is not None:
-            self.behind.overload.load.give_up(self._num_asked)
-        self._num_asked = 0
+        if self._is_counted and self.behind is not None:
+            self.behind.overload.load.give_up(1)
+        self._is_counted = False
         self._finish_request()
         self._finish_answer()
 
@@ -80,14 +81,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._within_headers = False
         if self.behind is not None:
-            self.behind.overload.load.begin()
-            self._num_asked += 1
             cast(dict[str, Any], self.scope)[ARRIVED] = time.perf_counter()
 
     def on_message_complete(self) -> None:
         """A request's last byte is there."""
         super().on_message_complete()
         self._within_request = False
+        if self.behind is not None and not self.cycle.response_complete:
+            self._count(self.behind.overload.load)
+
+    def _count(self, load: Load) -> None:
+        if not self._is_counted:
+            load.begin()
+            self._is_counted = True
 
     def _should_upgrade(self) -> bool:
         """Never: uvicorn would hand the connection to its WebSocket protocol, and its end would not be seen here."""
@@ -101,8 +107,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Let the request wait for its turn."""
         if self.behind is None:
             super()._start_asgi_task(cycle, app)
-        else:
-            self.behind.overload.begin(cast(dict[str, Any], cycle.scope), partial(self._begin, cycle, app))
+            return
+        if not cycle.more_body:  # it waited for another one's answer
+            self._count(self.behind.overload.load)
+        self.behind.overload.begin(cast(dict[str, Any], cycle.scope), partial(self._begin, cycle, app))
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:
@@ -110,10 +118,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request was answered."""
-        super().on_response_complete()
-        if self._num_asked and self.behind is not None:
+        if self._is_counted and self.behind is not None:
             self.behind.overload.load.end()
-            self._num_asked -= 1
+            self._is_counted = False
+        super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain request or refuse what would be late, else parse; a whole request at once sets no timer."""
@@ -180,7 +188,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         exchange = self.cycle = Exchange(body)  # type: ignore[assignment]
         overload.load.begin()
-        self._num_asked += 1
+        self._is_counted = True
         scope: dict[str, Any] = {
             "type": "http", "method": "POST", "path": "/predict", "headers": headers, "client": self.client,
             ARRIVED: time.perf_counter(), SCOPE_KEY: overload.ids.of(headers),

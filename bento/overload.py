@@ -1,4 +1,4 @@
-"""What waits inside this process, counted from the moment that a request's headers are read.
+"""What waits inside this process, counted from the moment that a request is here to its last byte.
 
 When the event loop is what is slow, requests wait in it rather than in the batcher's queue. Little's law says for how
 long: those that are read and not answered, times the mean time from one answer to the next. A request that would be
@@ -48,7 +48,7 @@ class Load:
         self._since = 0.0
 
     def begin(self) -> None:
-        """A request's headers were read."""
+        """A request is here to its last byte."""
         if self.in_flight == 0:
             self._since = time.perf_counter()
         self.in_flight += 1

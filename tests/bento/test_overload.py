@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from bento.connections import Behind
 from bento.metrics import Metrics
 from bento.overload import AT_ONCE, Load, Overload, Turns
 from bento.request_ids import RequestIds
+from tests.bento.test_connections import CHUNKED, connect, get, post, read_to_end
 from tests.live import live
 
 
@@ -138,3 +141,35 @@ def test_requests_wait_in_order_and_a_client_that_leaves_is_no_longer_counted() 
         assert httpx.get(f"{url}/slow").text == "done"
     assert overload.load.in_flight == 0
     assert overload.load.wait_s() == 0
+
+
+UNFINISHED = {
+    "a body": post(b"", length=100_000),
+    "chunks": CHUNKED,
+    "a body behind another request": get(b"/livez") + post(b"", length=100_000),
+}
+
+
+@pytest.mark.parametrize("data", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_request_that_is_still_on_its_way_is_not_in_flight(make_server: Callable[..., Server], data: bytes) -> None:
+    server = make_server()
+    behind = Behind(server.overload)
+    with live(create_app(server), behind) as url, closing(connect(urlsplit(url).port or 0)) as client:
+        client.sendall(data)
+        time.sleep(0.2)
+        assert server.overload.load.in_flight == 0
+
+
+def test_requests_of_one_connection_are_in_flight_one_after_the_other() -> None:
+    overload, seen = make_overload(deadline_ms=60_000), list[int]()
+
+    async def note(_request: Request) -> Response:
+        seen.append(overload.load.in_flight)
+        return PlainTextResponse("done")
+
+    app = Starlette(routes=[Route("/", note)])
+    with live(app, Behind(overload)) as url, closing(connect(urlsplit(url).port or 0)) as client:
+        client.sendall(get(b"/") * 49 + get(b"/", b"Connection: close\r\n"))
+        assert read_to_end(client).count(b"HTTP/1.1 200") == 50
+    assert seen == [1] * 50
+    assert overload.load.in_flight == 0
