@@ -87,6 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """A request's last byte is there."""
         super().on_message_complete()
         self._within_request = False
+        self._finish_request()
         if self.behind is not None and not self.cycle.response_complete:
             self._count(self.behind.overload.load)
 

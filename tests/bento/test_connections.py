@@ -325,6 +325,20 @@ def test_a_request_that_dribbles_is_a_408(port: int, first: bytes, data: bytes) 
 
 
 @pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("cut", [10, -5], ids=["headers", "body"])
+def test_a_request_whose_beginning_comes_with_the_end_of_another_has_its_own_time(port: int, cut: int) -> None:
+    data = post()
+    with closing(connect(port)) as client:
+        client.sendall(data[:cut])
+        for _ in range(4):
+            time.sleep(0.2)
+            client.sendall(data[cut:] + data[:cut])
+            assert status(read(client)) == 200
+        client.sendall(data[cut:])
+        assert status(read(client)) == 200
+
+
+@pytest.mark.usefixtures("hasty")
 def test_a_connection_that_asks_nothing_is_closed(port: int) -> None:
     with closing(connect(port)) as client:
         assert receive(client) == b""
