@@ -54,6 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = max(self.timeout_keep_alive, KEEP_ALIVE_S)
         self._within_headers = self._within_request = False
         self._num_header_bytes = 0
+        """Read since the request began or its body last went on: headers, trailers and the lengths of chunks."""
         self._is_counted = False
         """Whether a request of this connection is in flight: one at most, since the next begins when it is answered."""
         self._held: bytearray | None = None
@@ -76,12 +77,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._within_headers = self._within_request = True
         self._num_header_bytes = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header is there, or a trailer, which nothing here reads and which must not pass as a header."""
+        if self._within_headers:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """A request's headers are there."""
         super().on_headers_complete()
         self._within_headers = False
         if self.behind is not None:
             cast(dict[str, Any], self.scope)[ARRIVED] = time.perf_counter()
+
+    def on_body(self, body: bytes) -> None:
+        """More of a request's body is there."""
+        self._num_header_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request's last byte is there."""
@@ -135,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._slow is None and not self.transport.is_closing():
             self._slow = self.loop.call_later(REQUEST_WITHIN_S, self._too_slow)
-        if self._within_headers and self._num_header_bytes > MAX_HEADER_BYTES:
+        if self._num_header_bytes > MAX_HEADER_BYTES:
             self._refuse(ApiError(431, "headers_too_large", f"expected headers of at most {MAX_HEADER_BYTES} bytes"))
 
     def _parse(self, data: bytes) -> None:

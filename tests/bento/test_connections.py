@@ -167,6 +167,9 @@ REFUSED = {
     "WebSocket": (405, get(b"/predict", b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")),
     "endless header": (431, b"GET /livez HTTP/1.1\r\nX: " + b"a" * 10_000_000),
     "endless headers": (431, b"GET /livez HTTP/1.1\r\n" + b"X: a\r\n" * 1_000_000),
+    "endless trailer": (431, CHUNKED + b"2\r\n{}\r\n0\r\nX: " + b"a" * 10_000_000),
+    "endless trailers": (431, CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: a\r\n" * 1_000_000),
+    "endless line of a chunk": (431, CHUNKED + b"2;x=" + b"a" * 10_000_000),
 }  # fmt: skip
 
 
@@ -204,6 +207,18 @@ def test_a_length_that_is_too_short_does_not_let_the_rest_pass_as_a_request(port
     answer = ask(port, post(b'{"text": "my card"}', length=5))
     assert status(answer) == 400
     assert status(ask(port, smuggled)) == 200
+
+
+def test_a_key_in_a_trailer_is_none_for_its_request_nor_for_the_next(make_server: Callable[..., Server]) -> None:
+    key = b"k" * 32
+    server = make_server(api_keys=key.decode())
+    data = CHUNKED + b"13\r\n" + BODY + b"\r\n0\r\nX-API-Key: " + key + b"\r\n\r\n"
+    with live(create_app(server)) as url, closing(connect(urlsplit(url).port or 0)) as client:
+        for _ in range(2):
+            client.sendall(data)
+            assert status(read(client)) == 401
+        client.sendall(post(headers=b"X-API-Key: " + key + b"\r\n"))
+        assert status(read(client)) == 200
 
 
 def offer(protocol: bytes, more: bytes = b"", path: bytes = b"/feedback") -> bytes:
