@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from bento.direct import MAX_HELD_BYTES, Exchange, Headers, read_head, response_bytes
+from bento.direct import MAX_HELD_BYTES, Exchange, Head, Headers, read_head, response_bytes
 from bento.overload import ARRIVED, Load, Overload
 from bento.request_ids import SCOPE_KEY
 from bento.schemas import ApiError
@@ -42,6 +42,13 @@ class Behind(NamedTuple):
     """Answers plain requests to /predict, which then skip uvicorn; never raises."""
 
 
+class Held(NamedTuple):
+    """A plain request of which the last byte is not here yet; its head is read once, however small the pieces are."""
+
+    head: Head
+    so_far: bytearray
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -57,8 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read since the request began or its body last went on: headers, trailers and the lengths of chunks."""
         self._is_counted = False
         """Whether a request of this connection is in flight: one at most, since the next begins when it is answered."""
-        self._held: bytearray | None = None
-        """A plain request as far as it is here."""
+        self._held: Held | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._slow: asyncio.TimerHandle | None = self.loop.call_later(REQUEST_WITHIN_S, self._too_slow)
 
@@ -161,14 +167,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def _take_plain(self, data: bytes, behind: Behind) -> bytes:
         """Answer, refuse or hold a plain request. Returns what has to go the long way."""
         so_far: bytes | bytearray = data
-        if self._held is not None:
-            self._held += data
-            so_far = self._held
-        head = read_head(so_far)
+        if self._held is None:
+            head = read_head(data)
+        else:
+            head, so_far = self._held
+            so_far += data
         if head is None or len(so_far) > head.end or self.flow.write_paused:
             return self._let_go(so_far)
         if len(so_far) < head.end:
-            return self._hold(so_far) if head.end <= MAX_HELD_BYTES else self._let_go(so_far)
+            return self._hold(head, so_far) if head.end <= MAX_HELD_BYTES else self._let_go(so_far)
         self._held, self._within_request = None, False
         if refusal := behind.overload.refusal(head.headers):
             self.transport.write(refusal)
@@ -179,10 +186,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answer(head.headers, bytes(so_far[head.body_start :]), behind.overload, behind.predict)
         return b""
 
-    def _hold(self, so_far: bytes | bytearray) -> bytes:
-        self._unset_keepalive_if_required()
-        self._held = bytearray(so_far) if self._held is None else self._held
-        self._within_request, self._within_headers = True, False
+    def _hold(self, head: Head, so_far: bytes | bytearray) -> bytes:
+        if self._held is None:
+            self._unset_keepalive_if_required()
+            self._held = Held(head, bytearray(so_far))
+            self._within_request, self._within_headers = True, False
         return b""
 
     def _let_go(self, so_far: bytes | bytearray) -> bytes:
@@ -192,7 +200,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Answer what has begun to come, then end."""
         if self._held is not None:
-            self._parse(self._let_go(self._held))
+            self._parse(self._let_go(self._held.so_far))
         super().shutdown()
 
     def _answer(self, headers: Headers, body: bytes, overload: Overload, predict: Endpoint) -> None:

@@ -13,9 +13,10 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bento import connections
 from bento.app import Server, create_app, direct_predict
 from bento.connections import Behind, BoundedProtocol
-from bento.direct import MAX_HELD_BYTES, read_head, response_bytes
+from bento.direct import MAX_HELD_BYTES, Head, read_head, response_bytes
 from bento.schemas import DEADLINE_HEADER
 from tests.bento.test_connections import connect, get, post, read, status
 from tests.live import live
@@ -130,6 +131,25 @@ def test_a_body_that_comes_after_its_head_is_waited_for(
                 time.sleep(0.01)
             assert status(read(client)) == 200
     assert not parsed_bytes
+
+
+def test_the_head_of_a_body_that_dribbles_is_read_once(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bytes] = []
+
+    def note(data: bytes) -> Head | None:
+        found.append(bytes(data))
+        return read_head(data)
+
+    monkeypatch.setattr(connections, "read_head", note)
+    with direct(make_server()) as url, closing(connect(urlsplit(url).port or 0)) as client:
+        client.sendall(post()[:-10])
+        for byte in post()[-10:]:
+            time.sleep(0.01)
+            client.sendall(bytes([byte]))
+        assert status(read(client)) == 200
+    assert found == [post()[:-10]]
 
 
 @pytest.mark.parametrize("rest", [b'"my card"}' + get(b"/livez"), b'"my card"}' + post()])
