@@ -105,6 +105,7 @@ class Server:
             deadline_ms=settings.deadline_ms,
             ids=self._ids,
             is_away=lambda: self.not_ready() is not None,
+            access_log=self.access_log,
         )
         self._claimed: OrderedDict[str, str] = OrderedDict()
         self._predictions = cache(self.metrics.predictions.labels)

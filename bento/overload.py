@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from bento.direct import Headers
 from bento.metrics import Metrics, outcome
-from bento.request_ids import RequestIds
+from bento.request_ids import AccessLog, RequestIds
 from bento.schemas import ApiError
 
 LEARNING_RATE = 0.01
@@ -109,7 +109,15 @@ class Turns:
 class Overload:
     """Refuses requests that would be late, plain ones before they cost anything."""
 
-    def __init__(self, metrics: Metrics, *, deadline_ms: float, ids: RequestIds, is_away: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        deadline_ms: float,
+        ids: RequestIds,
+        is_away: Callable[[], bool],
+        access_log: AccessLog | None = None,
+    ) -> None:
         """`deadline_ms` is the longest that any client waits; while `is_away`, answers need more than is said here."""
         self.load = Load()
         self.turns = Turns()
@@ -117,6 +125,7 @@ class Overload:
         self.deadline_ms = deadline_ms
         self.ids = ids
         self.is_away = is_away
+        self.access_log = access_log
         self._answered = metrics.requests.labels("/predict", "429")
         self._latency = metrics.latency.labels("/predict", outcome(429))
         self._errors = metrics.errors.labels(code="queue_full")
@@ -146,8 +155,12 @@ class Overload:
         if not self.is_late():
             return None
         started = time.perf_counter()
-        answer = self._answer(self.ids.of(headers).encode())
-        self._count(time.perf_counter() - started)
+        request_id = self.ids.of(headers)
+        answer = self._answer(request_id.encode())
+        seconds = time.perf_counter() - started
+        self._count(seconds)
+        if self.access_log is not None and self.access_log.draws():
+            self.access_log.write_line(request_id, "POST", "/predict", 429, seconds)
         return answer
 
     def _answer(self, request_id: bytes) -> bytes:

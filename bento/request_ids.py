@@ -83,7 +83,14 @@ class AccessLog:
 
     def write(self, request: Request, route: str, status: int, seconds: float) -> None:
         """One line, if the request is drawn."""
-        if random.random() >= self.share:
-            return
-        line = {"time": time.time(), "id": request_id(request), "method": request.method, "route": route}
-        self.logger.info(orjson.dumps(line | {"status": status, "ms": round(seconds * 1000, 3)}).decode())
+        if self.draws():
+            self.write_line(request_id(request), request.method, route, status, seconds)
+
+    def draws(self) -> bool:
+        """Whether the next request is one of those with a line."""
+        return random.random() < self.share
+
+    def write_line(self, request_id: str, method: str, route: str, status: int, seconds: float) -> None:
+        """One line."""
+        line = {"time": time.time(), "id": request_id, "method": method, "route": route, "status": status}
+        self.logger.info(orjson.dumps(line | {"ms": round(seconds * 1000, 3)}).decode())

@@ -18,13 +18,15 @@ from bento.app import Server, create_app
 from bento.connections import Behind
 from bento.metrics import Metrics
 from bento.overload import AT_ONCE, Load, Overload, Turns
-from bento.request_ids import RequestIds
+from bento.request_ids import AccessLog, RequestIds
 from tests.bento.test_connections import CHUNKED, connect, get, post, read_to_end
 from tests.live import live
 
 
-def make_overload(deadline_ms: float = 100, *, is_away: bool = False) -> Overload:
-    return Overload(Metrics(), deadline_ms=deadline_ms, ids=RequestIds(), is_away=lambda: is_away)
+def make_overload(deadline_ms: float = 100, *, is_away: bool = False, access_log: AccessLog | None = None) -> Overload:
+    return Overload(
+        Metrics(), deadline_ms=deadline_ms, ids=RequestIds(), is_away=lambda: is_away, access_log=access_log
+    )
 
 
 def burden(load: Load, number: int, interval_s: float) -> None:
@@ -93,6 +95,34 @@ def test_what_would_be_late_is_refused_with_the_reason_and_counted() -> None:
     assert read("retort_rejected_total") == 1
     assert read("retort_errors_total", {"code": "queue_full"}) == 1
     assert read("retort_request_seconds_count", {"route": "/predict", "outcome": "overload"}) == 1
+
+
+def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in captured.readouterr().err.splitlines() if line.startswith("{")]
+
+
+def test_what_is_refused_is_in_the_access_log_as_others_are(
+    make_server: Callable[..., Server], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = make_server(access_log=1)
+    with live(create_app(server), Behind(server.overload)) as url:
+        burden(server.overload.load, 100_000, 0.01)
+        headers = {"X-Request-Id": "mine-7", "X-API-Key": "secret"}
+        assert httpx.post(f"{url}/predict", json={"text": "my card"}, headers=headers).status_code == 429
+    (line,) = lines(capsys)
+    assert set(line) == {"time", "id", "method", "route", "status", "ms"}
+    assert (line["id"], line["method"], line["route"], line["status"]) == ("mine-7", "POST", "/predict", 429)
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.5, 60, 140), (0, 0, 0)])
+def test_a_share_of_what_is_refused_is_in_the_access_log(
+    capsys: pytest.CaptureFixture[str], share: float, low: int, high: int
+) -> None:
+    overload = make_overload(access_log=AccessLog(share))
+    burden(overload.load, 2_001, 0.001)
+    for _ in range(200):
+        overload.refusal([])
+    assert low <= len(lines(capsys)) <= high
 
 
 def test_a_service_that_shuts_down_or_has_no_model_says_so_itself() -> None:
