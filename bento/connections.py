@@ -109,7 +109,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._count(self.behind.overload.load)
 
     def _count(self, load: Load) -> None:
-        if not self._is_counted:
+        if not (self._is_counted or self.flow.write_paused):
             load.begin()
             self._is_counted = True
 
@@ -136,10 +136,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request was answered."""
+        self._end_count()
+        super().on_response_complete()
+
+    def _end_count(self) -> None:
         if self._is_counted and self.behind is not None:
             self.behind.overload.load.end()
             self._is_counted = False
-        super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain request or refuse what would be late, else parse; a whole request at once sets no timer."""
@@ -239,8 +242,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def pause_writing(self) -> None:
-        """The client does not read: give it some time."""
+        """The client does not read: give it some time, in which what it asked for holds up no others."""
         super().pause_writing()
+        self._end_count()
         self._stalled = self.loop.call_later(ANSWER_WITHIN_S, self._drop)
 
     def resume_writing(self) -> None:

@@ -203,3 +203,18 @@ def test_requests_of_one_connection_are_in_flight_one_after_the_other() -> None:
         assert read_to_end(client).count(b"HTTP/1.1 200") == 50
     assert seen == [1] * 50
     assert overload.load.in_flight == 0
+
+
+def test_a_request_whose_client_does_not_read_is_not_in_flight() -> None:
+    overload, num_begun = make_overload(deadline_ms=60_000), 0
+
+    async def answer(_request: Request) -> Response:
+        nonlocal num_begun
+        num_begun += 1
+        return Response(b"x" * 20_000_000)  # more than the kernel takes
+
+    app = Starlette(routes=[Route("/", answer)])
+    with live(app, Behind(overload)) as url, closing(connect(urlsplit(url).port or 0)) as client:
+        client.sendall(get(b"/") * 2)
+        time.sleep(0.5)
+        assert (num_begun, overload.load.in_flight) == (2, 0)
