@@ -166,6 +166,8 @@ class BoundedProtocol(HttpToolsProtocol):
             data = _without_upgrade(data)
         self._num_header_bytes += len(data)  # a request that begins in `data` counts from nought
         super().data_received(data)
+        if self.timeout_keep_alive_task is None and self._is_between():  # blank lines, or the rest of what was refused
+            self._wait_for_next()
 
     def _take_plain(self, data: bytes, behind: Behind) -> bytes:
         """Answer, refuse or hold a plain request. Returns what has to go the long way."""

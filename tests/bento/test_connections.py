@@ -359,6 +359,28 @@ def test_a_connection_that_asks_nothing_is_closed(port: int) -> None:
         assert receive(client) == b""
 
 
+REFUSED_EARLY = post(b"", length=5, path=b"/nope")
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [(b"", b"\r\n"), (get(b"/livez"), b"\r\n"), (REFUSED_EARLY, b"12345")],
+    ids=["at first", "after a request", "a body that nobody waited for"],
+)
+def test_bytes_that_ask_nothing_do_not_keep_a_connection_for_ever(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, first: bytes, rest: bytes
+) -> None:
+    monkeypatch.setattr(connections, "KEEP_ALIVE_S", 1)
+    server = make_server()
+    behind = Behind(server.overload, direct_predict(server))
+    with live(create_app(server), behind, keep_alive_s=1) as url, closing(connect(urlsplit(url).port or 0)) as client:
+        if first:
+            client.sendall(first)
+            read(client)
+        client.sendall(rest)
+        assert client.recv(1) == b""
+
+
 @pytest.mark.parametrize(("option_s", "kept_s"), [(1, 2), (3, 3)], ids=["too short", "longer"])
 def test_an_idle_connection_is_kept_longer_than_balancers_keep_it(
     make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, option_s: int, kept_s: int
