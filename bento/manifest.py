@@ -36,7 +36,12 @@ def folder_files(folder: Path) -> dict[str, str]:
 
 def folder_sha256(folder: Path) -> str:
     """Digest of a whole folder: SHA-256 over its sorted (path, file digest) pairs. Names artifacts in the store."""
-    return hashlib.sha256(json.dumps(folder_files(folder), sort_keys=True).encode()).hexdigest()
+    return files_sha256(folder_files(folder))
+
+
+def files_sha256(files: dict[str, str]) -> str:
+    """Digest of what `folder_files` gives."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def folder_size_bytes(folder: Path) -> int:

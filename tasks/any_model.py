@@ -18,10 +18,10 @@ import numpy as np
 
 from bento.entities import Span
 from bento.errors import UserError
-from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files, folder_sha256, folder_size_bytes
+from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, files_sha256, folder_files, folder_size_bytes
 from bento.predictor import Predictor, Text
 from bento.task_types import Floats, Target, Task
-from tasks.architecture import TOKEN_CLASSIFIER, load_classifier
+from tasks.architecture import TOKEN_CLASSIFIER, load_weights
 from tasks.data.rows import listed
 from tasks.evaluate import class_names, evaluation_batch
 from tasks.training import model_inputs
@@ -34,6 +34,11 @@ PROBLEMS: dict[str, Task] = {
     "single_label_classification": "single_label", "multi_label_classification": "multi_label", "regression": "score",
 }  # fmt: skip
 """`problem_type` of transformers -> the task."""
+TORCH_FILES = ("*.safetensors", "pytorch_model*.bin")
+TAKEN_FIRST = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
+"""What transformers takes of a folder unless told otherwise, in its order."""
 ACTIVATION_KEYS = ("activation_fn", "sbert_ce_default_activation_function")
 """Where sentence-transformers keeps the name of what a cross encoder's number goes through."""
 
@@ -140,9 +145,13 @@ def open_model(
         raise
     except Exception as error:  # the loaders of three libraries raise what they like
         raise UserError(
-            f"{path} could not be loaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}); "
+            f"{path} could not be loaded ({type(error).__name__}: {_first_line(error)}); "
             "expected a classifier of texts or tokens with its config and tokenizer, as `save_pretrained` writes it"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _find_weights(path: Path) -> tuple[Path, Path | None]:
@@ -159,14 +168,53 @@ def _find_weights(path: Path) -> tuple[Path, Path | None]:
             f"{path}: expected a folder with {MANIFEST_FILE} (Retort's), or with config.json, a tokenizer, and ONNX or "
             "torch weights; there is no config.json"
         )
+    found = _weight_files(folder)
     if path.is_file():
+        _check_named(path, folder, found)
         return folder, path
-    torch = sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")])[:1]
-    found = [*torch, *sorted(folder.glob("*.onnx")), *sorted(folder.glob("onnx/*.onnx"))]
     if len(found) != 1:
         names = ", ".join(str(one.relative_to(folder)) for one in found) or "none"
         raise UserError(f"{path}: expected the weights of one model, got {names}; name one of the files as the model")
     return folder, found[0]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of a folder that each hold a model's weights, or say in which parts these are."""
+    indexes = [one for pattern in TORCH_FILES for one in folder.glob(f"{pattern}.index.json")]
+    parts = {folder / name for one in indexes for name in _weight_map(one).values()}
+    whole = [one for pattern in TORCH_FILES for one in folder.glob(pattern)]
+    return [*sorted({*indexes, *whole} - parts), *sorted(folder.glob("*.onnx")), *sorted(folder.glob("onnx/*.onnx"))]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Weight -> the file that has it. Raises: UserError."""
+    try:
+        return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{index}: expected an index of weights with a weight_map, got another file") from error
+
+
+def _check_named(path: Path, folder: Path, found: Sequence[Path]) -> None:
+    """Raises: UserError for a file whose weights would not be those that are judged."""
+    if path not in found:
+        names = ", ".join(str(one.relative_to(folder)) for one in found) or "none"
+        raise UserError(
+            f"{path}: expected a file with the weights of a whole model, ONNX or safetensors, got another one; this "
+            f"folder's are {names}: name one of these"
+        )
+    if not _in_pickle(path):
+        return
+    taken = next((name for name in TAKEN_FIRST if (folder / name).is_file()), None)
+    if path.name != taken:
+        raise UserError(
+            f"{path}: expected weights that transformers takes, got a file in whose place it takes {taken or 'none'}; "
+            "put this one alone into a folder, with config and tokenizer, as pytorch_model.bin, or save it as "
+            "safetensors"
+        )
+
+
+def _in_pickle(weights: Path) -> bool:
+    return weights.name.endswith((".bin", ".bin.index.json"))
 
 
 def _open_foreign(
@@ -176,7 +224,8 @@ def _open_foreign(
 
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     in_onnx = weights.suffix == ".onnx"
-    session = None if in_onnx else TorchSession(_load_torch(folder, target.task), tokenizer.model_input_names)
+    model = None if in_onnx else _load_torch(folder, weights, target.task)
+    session = None if model is None else TorchSession(model, tokenizer.model_input_names)
     manifest = Manifest(
         name=folder.name,
         labels=_labels(folder, config, target.task),
@@ -191,15 +240,23 @@ def _open_foreign(
     opened = _opened(path, predictor, texts)
     if in_onnx:
         return opened
+    files = _own_files(folder, weights)
     return AnyModel(
         path=folder,
-        sha256=folder_sha256(folder),
-        size_bytes=folder_size_bytes(folder),
+        sha256=files_sha256(files),
+        size_bytes=sum((folder / name).stat().st_size for name in files),
         classifier=opened.classifier,
         tokenizer=opened.tokenizer,
         batch_size=32,
         pairs=None,
     )
+
+
+def _own_files(folder: Path, weights: Path) -> dict[str, str]:
+    """The folder's files with their digests, without other models' weights."""
+    others = {one for one in _weight_files(folder) if one != weights}
+    others |= {folder / name for one in others if one.suffix == ".json" for name in _weight_map(one).values()}
+    return {name: digest for name, digest in folder_files(folder).items() if folder / name not in others}
 
 
 def _labels(folder: Path, config: Any, task: Task) -> tuple[str, ...]:
@@ -275,8 +332,8 @@ def _lay_out(folder: Path, weights: Path | None, work: Path, manifest: Manifest,
     return out
 
 
-def _load_torch(folder: Path, task: Task) -> Any:
-    """Raises: UserError for a folder without a head of the task."""
+def _load_torch(folder: Path, weights: Path, task: Task) -> Any:
+    """Raises: UserError for a folder without a head of the task, or weights without those of a part."""
     architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
     wanted = TOKEN_CLASSIFIER if task == "entities" else "ForSequenceClassification"
     if not any(wanted in name for name in architectures):
@@ -285,7 +342,13 @@ def _load_torch(folder: Path, task: Task) -> Any:
             f"data.task is {task}; config.json has architectures {architectures}, and transformers would give it a "
             "classifier of random weights"
         )
-    return load_classifier(folder)
+    model, missing = load_weights(folder, None if _in_pickle(weights) else weights.relative_to(folder).as_posix())
+    if missing:
+        raise UserError(
+            f"{weights}: expected the weights of the whole {type(model).__name__}, got none of {listed(missing)}, "
+            "which transformers would draw by chance; take the weights of a model that was trained for this"
+        )
+    return model
 
 
 def _max_tokens(config: Any, tokenizer: Any) -> int:

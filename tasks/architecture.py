@@ -136,13 +136,29 @@ def require_head_pruning(shape: Architecture, technique: str, remedy: str) -> No
 def load_classifier(folder: Path) -> Any:
     """The classifier of texts or tokens of a torch folder, in evaluation mode, whether `transformers` has its type or
     we do."""
+    return _classifier_type(folder).from_pretrained(folder).eval()
+
+
+def load_weights(folder: Path, safetensors: str | None) -> tuple[Any, list[str]]:
+    """The same, and the names of the weights that were not there.
+
+    `safetensors` is a file of the folder, or an index; None takes the pickle, of which no code is run.
+    """
+    from transformers import AutoConfig
+
+    kind, config = _classifier_type(folder), AutoConfig.from_pretrained(folder)
+    config.transformers_weights = safetensors
+    model, found = kind.from_pretrained(folder, config=config, output_loading_info=True, weights_only=True)
+    return model.eval(), sorted(found["missing_keys"])
+
+
+def _classifier_type(folder: Path) -> Any:
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     from tasks.linformer_model import register
 
     register()
-    kind = AutoModelForTokenClassification if classifies_tokens(folder) else AutoModelForSequenceClassification
-    return kind.from_pretrained(folder).eval()
+    return AutoModelForTokenClassification if classifies_tokens(folder) else AutoModelForSequenceClassification
 
 
 def classifies_tokens(folder: Path) -> bool:

@@ -1,7 +1,9 @@
 """Model folders of Retort, optimum and transformers are opened, and what is none of them is refused in words."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,7 +11,7 @@ import pytest
 from onnx import helper
 
 from bento.errors import IntegrityError, UserError
-from bento.manifest import MANIFEST_FILE, ONNX_FILE
+from bento.manifest import MANIFEST_FILE, ONNX_FILE, folder_sha256
 from bento.predictor import Predictor
 from tasks.any_model import open_model
 from tests.small import write_bert
@@ -82,6 +84,94 @@ def test_what_is_no_one_model_is_refused(plain, tmp_path):
     (plain / "model.onnx").write_bytes(b"broken")
     with pytest.raises(UserError, match="could not be loaded"):
         answers(plain / "model.onnx", tmp_path / "4")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A torch folder, which no test alters."""
+    return write_bert(tmp_path_factory.mktemp("torch") / "bert")
+
+
+@pytest.fixture
+def torch_folder(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "bert"))
+
+
+def turned_weights(folder):
+    """The folder's weights with another classifier."""
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    return weights | {"classifier.weight": -weights["classifier.weight"]}
+
+
+def test_the_weights_of_the_named_file_are_those_that_answer(torch_folder, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(turned_weights(torch_folder), torch_folder / "other.safetensors", {"format": "pt"})
+    usual, other = (
+        open_model(torch_folder / name, tmp_path / name) for name in ("model.safetensors", "other.safetensors")
+    )
+    found = [one.classifier.predict_logits(TEXTS) for one in (usual, other)]
+    assert np.abs(found[0] + found[1]).max() < 1e-4
+    assert usual.sha256 != other.sha256
+    assert usual.size_bytes == other.size_bytes
+    with pytest.raises(UserError, match=r"got model\.safetensors, other\.safetensors; name one of the files"):
+        answers(torch_folder, tmp_path / "work")
+    (torch_folder / "other.safetensors").unlink()
+    assert open_model(torch_folder, tmp_path / "alone").sha256 == usual.sha256 == folder_sha256(torch_folder)
+
+
+def test_a_pickle_beside_safetensors_is_refused_and_alone_it_is_read(torch_folder, tmp_path):
+    import torch
+
+    torch.save(turned_weights(torch_folder), torch_folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"got a file in whose place it takes model\.safetensors; put this one alone"):
+        answers(torch_folder / "pytorch_model.bin", tmp_path / "1")
+    with pytest.raises(UserError, match=r"got model\.safetensors, pytorch_model\.bin; name one"):
+        answers(torch_folder, tmp_path / "2")
+    usual = answers(torch_folder / "model.safetensors", tmp_path / "3")
+    (torch_folder / "model.safetensors").unlink()
+    assert np.abs(answers(torch_folder, tmp_path / "4") - usual).max() > 0.1
+
+
+def test_no_code_of_a_pickle_is_run(torch_folder, tmp_path):
+    import torch
+
+    class Planted:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "planted"),)
+
+    (torch_folder / "model.safetensors").unlink()
+    torch.save({"classifier.weight": Planted()}, torch_folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="could not be loaded"):
+        answers(torch_folder, tmp_path / "work")
+    assert not (tmp_path / "planted").exists()
+
+
+def test_weights_in_parts_are_one_model_by_their_index_alone(trained, tmp_path):
+    from tasks.architecture import load_classifier
+
+    folder = Path(shutil.copytree(trained, tmp_path / "parts", ignore=shutil.ignore_patterns("*.safetensors")))
+    load_classifier(trained).save_pretrained(folder, max_shard_size="100KB")
+    index, *parts = sorted(folder.glob("*.safetensors*"), key=lambda path: path.suffix != ".json")
+    assert len(parts) > 1
+    usual = answers(trained, tmp_path / "1")
+    for at, path in enumerate((folder, index)):
+        assert np.abs(answers(path, tmp_path / f"parts-{at}") - usual).max() < 1e-6
+    with pytest.raises(UserError, match=r"are model\.safetensors\.index\.json: name one of these"):
+        answers(parts[0], tmp_path / "2")
+
+
+def test_weights_without_a_classifier_and_files_without_weights_are_refused(torch_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: value for name, value in load_file(torch_folder / "model.safetensors").items() if "bert." in name}
+    save_file(weights, torch_folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"got none of classifier\.bias, classifier\.weight"):
+        answers(torch_folder, tmp_path / "1")
+    with pytest.raises(UserError, match=r"got another one; this folder's are model\.safetensors"):
+        answers(torch_folder / "config.json", tmp_path / "2")
 
 
 def test_an_encoder_without_a_classifier_is_refused(tmp_path):
