@@ -284,7 +284,8 @@ def _opened(path: Path, predictor: Predictor, texts: Sequence[Text]) -> AnyModel
     _check_shape(path, predictor, found[0].shape)
     known = not isinstance(predictor, Foreign)
     if not known:
-        _check_logits(path, predictor.manifest.target.task, found)
+        of_graph = not isinstance(predictor.session, TorchSession)
+        _check_logits(path, predictor.manifest.target.task, found, of_graph=of_graph)
     return AnyModel(
         path=path,
         sha256=predictor.sha256,
@@ -307,8 +308,11 @@ def _check_shape(path: Path, predictor: Predictor, shape: tuple[int, ...]) -> No
         )
 
 
-def _check_logits(path: Path, task: Task, found: Sequence[Any]) -> None:
-    """Raises: UserError where every answer is one that a softmax, or of label sets a sigmoid, gives."""
+def _check_logits(path: Path, task: Task, found: Sequence[Any], *, of_graph: bool) -> None:
+    """Raises: UserError where every answer is one that a softmax, or a sigmoid, gives.
+
+    A torch head gives logits, of one class a text too, however small they are.
+    """
     if task == "score":
         return
     least = min(float(logits.min()) for logits in found)
@@ -317,6 +321,12 @@ def _check_logits(path: Path, task: Task, found: Sequence[Any]) -> None:
     if least >= 0 and (most <= 1 if task == "multi_label" else off < PROBABLY):
         last = "sigmoid" if task == "multi_label" else "softmax"
         raise UserError(f"{path}: expected logits of the graph, got probabilities; export it without its {last}")
+    if of_graph and least >= 0 and most <= 1:
+        sums = np.concatenate([logits.sum(axis=-1).ravel() for logits in found])
+        raise UserError(
+            f"{path}: expected logits of the graph, got numbers between 0 and 1 that sum to {sums.min():.3g} to "
+            f"{sums.max():.3g} where a softmax sums to 1, as after a sigmoid; export it without its sigmoid"
+        )
 
 
 def _lay_out(folder: Path, weights: Path | None, work: Path, manifest: Manifest, tokenizer: Any) -> Path:

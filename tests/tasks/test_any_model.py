@@ -66,6 +66,11 @@ def test_a_graph_of_probabilities_or_of_other_shape_is_refused(plain, tmp_path):
     onnx.save(model, plain / "model_quantized.onnx")
     with pytest.raises(UserError, match="expected logits of the graph, got probabilities"):
         answers(plain, tmp_path / "1")
+    model.graph.node[-1].op_type = "Sigmoid"
+    del model.graph.node[-1].attribute[:]
+    onnx.save(model, plain / "model_quantized.onnx")
+    with pytest.raises(UserError, match=r"numbers between 0 and 1 that sum to \S+ to \S+ where a softmax sums to 1"):
+        open_model(plain, tmp_path / "3", texts=TEXTS)
     config = json.loads((plain / "config.json").read_text())
     (plain / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b"}}))
     with pytest.raises(UserError, match=r"expected the graph's first output to hold 2 logits .* got shape \(1, 3\)"):
