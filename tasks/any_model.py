@@ -24,10 +24,13 @@ from bento.task_types import Floats, Target, Task
 from tasks.architecture import TOKEN_CLASSIFIER, load_weights
 from tasks.data.rows import listed
 from tasks.evaluate import class_names, evaluation_batch
+from tasks.positions import num_positions
 from tasks.training import model_inputs
 
 MAX_TOKENS = 8192
 MIN_TOKENS = 4
+MAX_TRIED_TOKENS = 2048
+"""The longest text on which a model is tried when it is opened: more would take long, and much memory."""
 PROBABLY = 1e-4
 """Numbers that are not negative and whose sum is this near to 1 are taken for probabilities."""
 PROBLEMS: dict[str, Task] = {
@@ -231,13 +234,14 @@ def _open_foreign(
         labels=_labels(folder, config, target.task),
         target=target,
         threshold=threshold,
-        max_tokens=_max_tokens(config, tokenizer),
+        max_tokens=_max_tokens(config, tokenizer, model),
         threads=1,
         files={},
     )
     predictor = Foreign(_lay_out(folder, weights if in_onnx else None, work, manifest, tokenizer), session=session)
     predictor.answers_shares = _has_sigmoid(folder)
     opened = _opened(path, predictor, texts)
+    _try_longest(path, predictor)
     if in_onnx:
         return opened
     files = _own_files(folder, weights)
@@ -329,6 +333,20 @@ def _check_logits(path: Path, task: Task, found: Sequence[Any], *, of_graph: boo
         )
 
 
+def _try_longest(path: Path, predictor: Predictor) -> None:
+    """Raises: UserError for a model that cannot read a text as long as is said of it."""
+    (encoding,) = predictor.tokenize(["a " * predictor.manifest.max_tokens])
+    encoding.truncate(min(predictor.manifest.max_tokens, MAX_TRIED_TOKENS))
+    try:
+        predictor.session.run(None, predictor.feeds([encoding]))
+    except Exception as error:
+        raise UserError(
+            f"{path}: expected a model that reads texts of {predictor.manifest.max_tokens:,} tokens, as its config and "
+            f"tokenizer say, got an error for one of {len(encoding.ids):,} ({_first_line(error)}); set "
+            "model_max_length in tokenizer_config.json to what it reads"
+        ) from error
+
+
 def _lay_out(folder: Path, weights: Path | None, work: Path, manifest: Manifest, tokenizer: Any) -> Path:
     """A Retort model folder of an ONNX file and what lies around it; of a torch model without its weights."""
     out = work / "model"
@@ -361,7 +379,8 @@ def _load_torch(folder: Path, weights: Path, task: Task) -> Any:
     return model
 
 
-def _max_tokens(config: Any, tokenizer: Any) -> int:
+def _max_tokens(config: Any, tokenizer: Any, model: Any | None) -> int:
     """At most what both tokenizer and position embeddings take; some say that they take anything."""
-    positions = getattr(config, "max_position_embeddings", None) or MAX_TOKENS
+    said = getattr(config, "max_position_embeddings", None) or MAX_TOKENS
+    positions = said if model is None else num_positions(model) or said
     return max(MIN_TOKENS, min(int(tokenizer.model_max_length), int(positions), MAX_TOKENS))

@@ -35,6 +35,11 @@ def cut_positions(model: Any, max_tokens: int) -> None:
             _resize_buffers(model, module, size)
 
 
+def num_positions(model: Any) -> int | None:
+    """Tokens of the longest text for which the learnt table has positions; None for a model without one."""
+    return min((table.num_embeddings - offset for _, table, offset in _tables(model)), default=None)
+
+
 def _tables(model: Any) -> "list[tuple[Any, torch.nn.Embedding, int]]":
     """Modules with a learnt table of positions, the table, and how many of its first rows are reserved."""
     import torch

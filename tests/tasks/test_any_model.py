@@ -179,6 +179,24 @@ def test_weights_without_a_classifier_and_files_without_weights_are_refused(torc
         answers(torch_folder / "config.json", tmp_path / "2")
 
 
+def test_positions_that_begin_behind_the_padding_leave_fewer_tokens(torch_folder, tmp_path):
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    config = json.loads((torch_folder / "config.json").read_text())
+    sizes = {name: config[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
+    shape = RobertaConfig(**sizes, intermediate_size=64, max_position_embeddings=20, pad_token_id=1, num_labels=3)
+    RobertaForSequenceClassification(shape).save_pretrained(torch_folder)
+    found = open_model(torch_folder, tmp_path / "work").classifier
+    assert found.manifest.max_tokens == 18
+    assert np.isfinite(found.predict(["word " * 500])).all()
+
+
+def test_a_model_that_cannot_read_as_much_as_it_says_is_refused_when_it_is_opened(torch_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.any_model.num_positions", lambda model: 40)
+    with pytest.raises(UserError, match=r"reads texts of 40 tokens, .* an error for one of 40 .*; set model_max"):
+        answers(torch_folder, tmp_path / "work")
+
+
 def test_an_encoder_without_a_classifier_is_refused(tmp_path):
     folder = write_bert(tmp_path / "bert")
     config = json.loads((folder / "config.json").read_text())
