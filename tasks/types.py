@@ -66,8 +66,8 @@ class Predictions:
 
     @property
     def correct_N(self) -> NDArray[np.bool_]:
-        """Whether the most probable class is the true one."""
-        correct: NDArray[np.bool_] = self.probabilities_NC.argmax(axis=1) == self.labels_N
+        """Whether the most probable class is the true one; of a missing answer it is not."""
+        correct: NDArray[np.bool_] = (self.probabilities_NC.argmax(axis=1) == self.labels_N) & ~self.missing_N
         return correct
 
     @property

@@ -52,7 +52,7 @@ def judge_evidence(
     for name, reference in references.items():
         verdicts += _compare(found, reference, name, (against or {}).get(name, config))
     verdicts += judge_measured(found.predictions, found.probes, config)
-    verdicts += judge_limits(found.scores, config)
+    verdicts += judge_limits(found.predictions, found.scores, config)
     verdicts += judge_behaviour(found.behaviour, config)
     verdicts.append(judge_holdout(found.num_judged, config.holdout))
     return GateReport(verdicts=tuple(verdicts))

@@ -23,7 +23,7 @@ from tasks.gate.verdicts import (
 from tasks.types import AnyPredictions, Predictions, Scores, Verdict
 
 
-def judge_limits(scores: Scores, config: GateConfig) -> list[Verdict]:
+def judge_limits(candidate: AnyPredictions, scores: Scores, config: GateConfig) -> list[Verdict]:
     """Accuracy floor, latency, size."""
     limits = (
         ("latency_p50_ms", scores.latency_ms_p50, config.latency_p50_ms, "ms"),
@@ -32,7 +32,7 @@ def judge_limits(scores: Scores, config: GateConfig) -> list[Verdict]:
     )
     verdicts = [judge_limit(gate, value, limit, unit) for gate, value, limit, unit in limits if limit is not None]
     if config.min_accuracy is not None:
-        verdicts.append(_judge_floor(scores, config.min_accuracy, config.min_rows))
+        verdicts.append(_judge_floor(candidate, scores, config.min_accuracy, config.min_rows))
     return verdicts
 
 
@@ -96,16 +96,17 @@ def _judge_unknown(probes: Probes, limit: float, min_rows: int) -> Verdict:
     return share_at_most("unknown_words", probes.num_unknown, probes.num_texts, limit, what)
 
 
-def _judge_floor(scores: Scores, limit: float, min_rows: int) -> Verdict:
+def _judge_floor(candidate: AnyPredictions, scores: Scores, limit: float, min_rows: int) -> Verdict:
     """Accuracy above a fixed floor, by the one-sided 95 % Wilson bound."""
     from tasks.stats.proportion import wilson
 
     gate, observed, n = "min_accuracy", scores.metrics["accuracy"].value, scores.num_rows
-    if n == 0 or not isfinite(observed):
+    missing = unjudged(gate, limit, min_rows, candidate)
+    if missing is not None:
+        return missing
+    if not isfinite(observed):
         reason = "accuracy was not measured; a missing metric fails"
         return Verdict(gate=gate, outcome="fail", observed=NAN, limit=limit, n=n, reason=reason)
-    if n < min_rows:
-        return too_few(gate, limit, n, min_rows)
     found = wilson(round(observed * n), n, confidence=1 - 2 * ALPHA)
     wanted = rows_for_share(1 - observed, 1 - limit)
     words = f"accuracy is {observed:.1%}, 90% interval [{found.low:.1%}, {found.high:.1%}]; floor {limit:.1%}"

@@ -136,7 +136,7 @@ def test_negative_flips_are_limited_even_when_gains_outweigh_them(flips, outcome
 def test_the_worst_verdict_counts():
     candidate, reference = pair(3_000, candidate_only=30, reference_only=30)
     verdicts = judge(candidate, reference, reference_name="teacher", config=GateConfig())
-    verdicts += judge_limits(scores(), GateConfig(size_mb=1))
+    verdicts += judge_limits(candidate, scores(), GateConfig(size_mb=1))
     assert GateReport(verdicts=tuple(verdicts)).outcome == "fail"
 
 

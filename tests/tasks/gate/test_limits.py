@@ -7,6 +7,8 @@ from tasks.gate import GateConfig, Probes, judge_limits, judge_measured
 from tasks.types import Interval
 from tests.tasks.gate.answers import pair, scores
 
+ANSWERS, _ = pair(2_000, candidate_only=0, reference_only=160)
+
 
 @pytest.mark.parametrize(
     ("field", "limit", "outcome"),
@@ -22,7 +24,7 @@ from tests.tasks.gate.answers import pair, scores
     ],
 )
 def test_each_limit_decides(field, limit, outcome):
-    (verdict,) = judge_limits(scores(), GateConfig.model_validate({field: limit}))
+    (verdict,) = judge_limits(ANSWERS, scores(), GateConfig.model_validate({field: limit}))
     assert (verdict.gate, verdict.outcome, verdict.limit) == (field, outcome, limit)
 
 
@@ -30,12 +32,21 @@ def test_an_unmeasured_metric_fails():
     missing = scores(
         latency_ms_p95=math.nan, metrics={"accuracy": Interval(value=math.nan, low=math.nan, high=math.nan)}
     )
-    verdicts = judge_limits(missing, GateConfig(latency_p95_ms=5, min_accuracy=0.5))
+    verdicts = judge_limits(ANSWERS, missing, GateConfig(latency_p95_ms=5, min_accuracy=0.5))
     assert [verdict.outcome for verdict in verdicts] == ["fail", "fail"]
 
 
+def test_an_answer_that_is_no_number_fails_the_floor_and_is_never_right():
+    answers, _ = pair(2_000, candidate_only=0, reference_only=0)
+    answers.probabilities_NC[:] = np.nan
+    assert not answers.correct_N.any()
+    (verdict,) = judge_limits(answers, scores(), GateConfig(min_accuracy=0.2))
+    assert verdict.outcome == "fail"
+    assert verdict.reason.startswith("2,000 of 2,000 rows have no finite probability")
+
+
 def test_nothing_is_asked_that_the_config_leaves_out():
-    assert judge_limits(scores(), GateConfig()) == []
+    assert judge_limits(ANSWERS, scores(), GateConfig()) == []
 
 
 def confident(n, accuracy, confidence):
