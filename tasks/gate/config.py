@@ -118,6 +118,19 @@ class GateConfig(Section):
     def _as_tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
+    @field_validator("slices")
+    @classmethod
+    def _each_once(cls, slices: tuple[SliceGate, ...]) -> tuple[SliceGate, ...]:
+        """Raises: ValueError."""
+        names = [rule.by for rule in slices]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"gate.slices: expected one rule for each column, got more by {', '.join(twice)}; make one of them, "
+                "with all values that matter in its only"
+            )
+        return slices
+
     @property
     def relative(self) -> list[str]:
         """The gates asked for that compare with a reference, besides that of the accuracy, which always does."""

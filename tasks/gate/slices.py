@@ -18,6 +18,8 @@ from tasks.gate.verdicts import non_inferior, too_few, unjudged
 from tasks.types import Predictions, Split, Verdict
 
 MAX_PARTS = 1_000
+BUILT_IN = {"class": "the truth of each row", "length": "the number of words of each row"}
+"""What rows have parts by, whatever their columns."""
 WORST_FIRST = ("fail", "inconclusive", "pass")
 
 
@@ -31,8 +33,15 @@ def slice_columns(
 
     Where a row has other than one class, `names` are the labels in the order of the outputs, or the types of entities:
     they are the parts by `class`.
-    Raises: DataError for a column or a named value that the rows do not have, or one with too many values.
+    Raises: DataError for a column or a named value that the rows do not have, one with too many values, or one that is
+    called as what the rows have parts by anyway.
     """
+    shadowed = [rule.by for rule in rules if rule.by in BUILT_IN and rule.by in further]
+    if shadowed:
+        raise DataError(
+            f"gate.slices: the data has a column {shadowed[0]!r}, and {shadowed[0]!r} is also "
+            f"{BUILT_IN[shadowed[0]]}, so the slice could be either; give the column another name"
+        )
     columns = {
         rule.by: tuple(names) if rule.by == "class" and names is not None else _parts(rule, split, further)
         for rule in rules
@@ -58,11 +67,11 @@ def _parts(rule: SliceGate, split: Split, further: Mapping[str, Sequence[object]
         names = _length_names(rule.edges)
         return tuple(names[at] for at in np.searchsorted(rule.edges, words_N, side="right"))
     if rule.by not in further:
-        known = ["class", "length", *further]
+        known = [*BUILT_IN, *further]
         close = difflib.get_close_matches(rule.by, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {listed(known)}"
         raise DataError(f"gate.slices: the data has no column {rule.by!r}; {hint}")
-    return tuple("(missing)" if value is None else str(value) for value in further[rule.by])
+    return tuple("(missing)" if value is None or not str(value).strip() else str(value) for value in further[rule.by])
 
 
 def _length_names(edges: Sequence[int]) -> list[str]:

@@ -39,6 +39,23 @@ def test_class_length_and_any_column_are_parts():
     }
 
 
+def test_an_empty_value_is_a_missing_one():
+    assert slice_columns((SliceGate(by="source"),), ROWS, {"source": ["", " ", None]}) == {"source": ("(missing)",) * 3}
+
+
+@pytest.mark.parametrize("name", ["class", "length"])
+def test_a_column_that_is_called_as_a_built_in_slice_is_refused_where_it_is_asked_for(name):
+    with pytest.raises(DataError, match=rf"the data has a column '{name}', .*; give the column another name"):
+        slice_columns((SliceGate(by=name),), ROWS, {name: [1, 2, 3]})
+    assert slice_columns((SliceGate(by="source"),), ROWS, {name: [1, 2, 3], "source": [1, 1, 1]})
+
+
+def test_two_rules_by_one_column_are_refused():
+    rules = [{"by": "length", "edges": [3]}, {"by": "class"}, {"by": "length", "edges": [6]}]
+    with pytest.raises(ValidationError, match="expected one rule for each column, got more by length"):
+        GateConfig.model_validate({"slices": rules})
+
+
 def test_a_missing_column_is_refused_with_the_nearest_one():
     with pytest.raises(DataError, match=r"no column 'sorce'; did you mean 'source'\?"):
         slice_columns((SliceGate(by="sorce"),), ROWS, {"source": [1, 2, 3]})
