@@ -44,6 +44,14 @@ def cut_vocabulary(
     _check_unknown(tokenizer, AutoTokenizer.from_pretrained(out), held_out)
 
 
+def unknown_id(tokenizer: Any) -> int | None:
+    """The id of what a tokenizer of the `tokenizers` library does not know; None for those that know every byte."""
+    model = json.loads(tokenizer.to_str())["model"]
+    token = model.get("unk_token")
+    found: int | None = tokenizer.token_to_id(token) if token is not None else model.get("unk_id")
+    return found
+
+
 def unknown_rate(tokenizer: Any, texts: list[Any]) -> float:
     """Share of the texts' tokens for which the vocabulary has no piece."""
     ids = _token_ids(tokenizer, texts)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bento.predictor import Predictor
 from tasks.stats.proportion import wilson
 from tasks.tables import Rows, shown
+from tasks.vocabulary import unknown_id
 
 READING_COLUMNS = ("unknown_token", "new_words", "cut")
 _WORD = re.compile(r"\w+")
@@ -38,11 +39,11 @@ class Reading:
 def read_inputs(predictor: Predictor, texts: Sequence[Any], training: Iterable[Any]) -> Reading:
     """How `predictor` reads the texts."""
     encodings = predictor.tokenize(texts)
-    unknown = getattr(predictor.tokenizer.model, "unk_token", None)
+    unknown = unknown_id(predictor.tokenizer)
     known = {word for text in training for word in words_of(text)}
     return Reading(
         num_tokens_N=np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64),
-        unknown_N=np.array([unknown in encoding.tokens for encoding in encodings], dtype=np.bool_),
+        unknown_N=np.array([unknown in encoding.ids for encoding in encodings], dtype=np.bool_),
         cut_N=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_),
         new_words=[[word for word in words_of(text) if word not in known] for text in texts],
     )

@@ -2,7 +2,6 @@
 depend on what else is in its batch?
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from bento.predictor import Text
 from tasks.evaluate import Classifier
 from tasks.gate.config import GateConfig
 from tasks.quantization.invariance import in_one_batch, largest_shift
+from tasks.vocabulary import unknown_id
 
 NUM_PROBED = 64
 
@@ -49,11 +49,3 @@ def num_unknown(tokenizer: Any, texts: Sequence[Text]) -> int:
     if unknown is None:
         return 0
     return sum(unknown in encoding.ids for encoding in tokenizer.encode_batch(list(texts)))
-
-
-def unknown_id(tokenizer: Any) -> int | None:
-    """The id of what is unknown; None for tokenizers without one."""
-    model = json.loads(tokenizer.to_str())["model"]
-    token = model.get("unk_token")
-    found: int | None = tokenizer.token_to_id(token) if token is not None else model.get("unk_id")
-    return found

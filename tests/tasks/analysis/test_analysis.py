@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from tokenizers import Tokenizer, models
 
 from bento.errors import DataError, UserError
 from bento.manifest import Manifest
@@ -99,6 +100,12 @@ def test_unknown_tokens_new_words_and_cut_texts_are_grouped(tmp_path: Path) -> N
         "cut at the length limit": (1, 1.0),
         "none of these": (1, 1.0),
     }
+
+
+def test_a_piece_that_a_unigram_tokenizer_does_not_know_is_seen(tmp_path: Path) -> None:
+    predictor = Predictor(write_tiny_model(tmp_path / "model"))
+    predictor.tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0))
+    assert read_inputs(predictor, ["a", "b"], []).unknown_N.tolist() == [False, True]
 
 
 def write_times(folder: Path, times: list[Any]) -> Path:
