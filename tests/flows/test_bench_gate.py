@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from bento.predictor import Predictor
 from flows import bench_gate
@@ -17,6 +18,7 @@ from flows.bench_gate import (
     half_vocabulary,
     loss_rows,
     unknown_texts,
+    vocabulary_row,
     worse_by,
 )
 from tasks.stats.paired import paired_counts
@@ -59,6 +61,13 @@ def test_a_reference_without_errors_to_mend_is_still_made_worse_by_the_loss(teac
     assert (counts.b, counts.c) == (0, 40)
 
 
+def test_a_teacher_that_is_always_right_ends_the_trials(teacher: Predictions) -> None:
+    perfect = replace(teacher, labels_N=teacher.probabilities_NC.argmax(axis=1))
+    equal = accuracy_rows(perfect, 0.04, np.random.default_rng(0))[-1]
+    assert (equal["value"], equal["met"]) == (0, True)
+    assert "200 in the median" in equal["against"]
+
+
 def test_every_fault_is_caught_and_equal_models_get_through(teacher: Predictions) -> None:
     rng = np.random.default_rng(0)
     margin, twice, order, equal = accuracy_rows(teacher, 0.04, rng)
@@ -90,6 +99,15 @@ def test_half_of_a_vocabulary_makes_words_unknown() -> None:
     texts = ["my card is lost", "help"]
     assert not unknown_texts(tiny_tokenizer(), texts).any()
     assert unknown_texts(half_vocabulary(tiny_tokenizer()), texts).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("model", [models.BPE({"a": 0}, []), models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0)])
+def test_a_tokenizer_of_another_type_has_a_row_that_says_so(model: models.Model, teacher: Predictions) -> None:
+    found = vocabulary_row(Tokenizer(model), ["a"], teacher, np.random.default_rng(0))
+    assert (found["value"], found["met"]) == (None, None)
+    assert found["against"].startswith(f"does not apply to a tokenizer of type {type(model).__name__}")
+    tiny = vocabulary_row(tiny_tokenizer(), ["my card is lost", "help"], teacher, np.random.default_rng(0))
+    assert (tiny["value"], tiny["met"]) == (0, True)
 
 
 def test_evaluation_is_compared_with_the_runtime_on_the_same_batches(
