@@ -107,6 +107,7 @@ def _delimiter(header: str, wanted: Sequence[str]) -> str:
 def _parse_delimited(path: Path, delimiter: str, quoting: Any) -> Table:
     records: list[Record] = []
     ragged: list[str] = []
+    csv.field_size_limit(MAX_FILE_BYTES)  # what is too long for a text is told with the limit of texts
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = _delimited_lines(path, csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True))
         columns = tuple(name.strip() for name in next(lines)[1])

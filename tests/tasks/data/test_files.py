@@ -24,6 +24,12 @@ def test_quotes_commas_and_line_breaks_in_a_text_survive_and_lines_are_counted(t
     ]
 
 
+def test_a_cell_is_as_long_as_it_is(tmp_path):
+    """The limit of texts is another's to tell, and to tell of all that break it."""
+    found = read_table(write(tmp_path / "a.csv", f"text,label\n{'a ' * 100_000},x\n"), WANTED)
+    assert len(found.records[0][1]["text"]) == 200_000
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_delimiter_of_a_csv_is_told_by_its_header(tmp_path, delimiter):
     path = write(tmp_path / "a.csv", f"text{delimiter}label\r\nhello{delimiter}x\r\n")
