@@ -29,6 +29,7 @@ from tasks.metrics import TITLES
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
 from tasks.report.card import CARD_FILE
+from tasks.report.theme import compared
 from tasks.types import Artifact, GateReport
 
 log = logging.getLogger("retort")
@@ -198,8 +199,8 @@ def _candidate(config: Config, built: Built, report: GateReport, run_id: str, ca
     description = (
         f"{TITLES[metric]} {scores.metrics[metric].value:.4f} (teacher {teacher.metrics[metric].value:.4f}) "
         f"on {scores.num_rows} test rows; "
-        f"{scores.size_bytes / 1e6:.1f} MB; {scores.latency_ms_p50:.2f} ms a sentence, "
-        f"{teacher.latency_ms_p50 / scores.latency_ms_p50:.1f} times faster than the teacher in PyTorch. "
+        f"{scores.size_bytes / 1e6:.1f} MB; {scores.latency_ms_p50:.2f} ms a sentence, against the teacher in PyTorch "
+        f"{compared(teacher.latency_ms_p50 / scores.latency_ms_p50, 'faster', 'slower')}. "
         f"Gate: {report.outcome}."
     )
     return Candidate(

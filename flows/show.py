@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tasks.data.retrain import retrain_words
 from tasks.metrics import TITLES, metrics_of
+from tasks.report.theme import compared
 
 STYLES = {
     "pass": "green", "passed": "bold green", "promoted": "bold green", "cached": "green", "no_drift": "green",
@@ -146,11 +147,9 @@ def _scores_table(scores: Mapping[str, Any]) -> Table:
     chosen = {name: scores[name] for name in ("teacher", "candidate", "floor")}
     table = _scores_rows("On the test split", chosen)
     teacher, candidate = scores["teacher"], scores["candidate"]
-    faster = teacher["latency_ms_p50"] / candidate["latency_ms_p50"]
-    smaller = teacher["size_bytes"] / candidate["size_bytes"]
-    table.caption = (
-        f"The candidate is {faster:.1f} times faster and {smaller:.1f} times smaller than its teacher.\n{table.caption}"
-    )
+    faster = compared(teacher["latency_ms_p50"] / candidate["latency_ms_p50"], "faster", "slower")
+    smaller = compared(teacher["size_bytes"] / candidate["size_bytes"], "smaller", "larger")
+    table.caption = f"The candidate against its teacher: time {faster}, size {smaller}.\n{table.caption}"
     return table
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from flows.show import show_performance, show_status
+from flows.show import _scores_table, show_performance, show_status
 from tasks.monitor.objectives import ObjectivesConfig
 from tasks.monitor.performance import Usage, judge
 
@@ -34,6 +34,21 @@ def test_figures_have_their_units_and_the_budgets_are_told():
 
 def test_a_service_that_cannot_be_read_is_unknown_without_a_table():
     assert shown([], ["u: Connection refused"]) == "service unknown: not known: u: Connection refused"
+
+
+def test_a_candidate_that_is_larger_or_slower_is_called_so() -> None:
+    teacher = {
+        "accuracy": 0.9, "accuracy_interval": [0.88, 0.92], "macro_f1": 0.9, "size_bytes": 6e6, "latency_ms_p50": 2.0,
+        "latency_ms_p95": 3.0, "throughput_per_s": 100.0,
+    }  # fmt: skip
+    for size_bytes, ms, told in (
+        (9e6, 0.2, "time 10× faster, size 1.5× larger"),
+        (3e6, 4.0, "time 2.0× slower, size 2.0× smaller"),
+        (6e6, 2.0, "time the same, size the same"),
+    ):
+        candidate = teacher | {"size_bytes": size_bytes, "latency_ms_p50": ms}
+        found = str(_scores_table({"teacher": teacher, "candidate": candidate, "floor": teacher}).caption)
+        assert found.startswith(f"The candidate against its teacher: {told}.")
 
 
 def test_what_happened_is_told_the_newest_first() -> None:
