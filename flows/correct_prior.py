@@ -30,6 +30,7 @@ from tasks.monitor import looks, mix
 from tasks.monitor.traffic import Watched, answered_window, watch
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
+from tasks.report.page import markdown_cell
 from tasks.types import Artifact, GateReport
 
 log = logging.getLogger("retort.correct_prior")
@@ -273,7 +274,7 @@ def _candidate(case: _Case, champion: Champion, report: GateReport, run_id: str)
 def _description(case: _Case, result: Mapping[str, Any]) -> str:
     """Markdown: what was corrected."""
     rows = sorted(result["prior"], key=lambda row: -abs(row["new"] - row["old"]))[:10]
-    table = "\n".join(f"| {row['label']} | {row['old']:.1%} | {row['new']:.1%} |" for row in rows)
+    table = "\n".join(f"| {markdown_cell(row['label'])} | {row['old']:.1%} | {row['new']:.1%} |" for row in rows)
     what = "The prior correction is taken back" if case.model.sha256 == case.base.sha256 else "The prior is corrected"
     return (
         f"{what} for a mix of classes that {len(case.traffic.probabilities_NC):,} texts of the traffic show; the "

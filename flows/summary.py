@@ -27,6 +27,7 @@ from tasks.data.truths import read_entities
 from tasks.evaluate import read_predictions
 from tasks.floor import floor_words
 from tasks.metrics import TITLES, metrics_of, terms_of
+from tasks.report.page import markdown_cell
 from tasks.stats.calibration import reliability_curve
 from tasks.types import AnyPredictions, EntityPredictions, GateReport, Predictions, Scores, SigmoidPredictions, Verdict
 
@@ -249,8 +250,11 @@ def markdown(result: Mapping[str, Any], heading: str) -> str:
     if result.get("search"):
         lines += ["", result["search"]["words"]]
     if result.get("retrain"):
-        lines += ["", retrain_words(result["retrain"])]
-    return "\n".join([*lines, "", *(f"- **{v['gate']}**: {v['outcome']}. {v['reason']}" for v in result["verdicts"])])
+        lines += ["", markdown_cell(retrain_words(result["retrain"]))]
+    verdicts = [
+        f"- **{markdown_cell(v['gate'])}**: {v['outcome']}. {markdown_cell(v['reason'])}" for v in result["verdicts"]
+    ]
+    return "\n".join([*lines, "", *verdicts])
 
 
 def _environment() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Template -> one self-contained file."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -33,5 +34,5 @@ def write_page(template: str, view: Mapping[str, Any], path: Path) -> Path:
 
 
 def markdown_cell(text: Any) -> str:
-    """Anybody's text as it is, on one line of Markdown: no tags, no new cells."""
-    return escape(" ".join(str(text).split()), quote=False).replace("|", "\\|").replace("`", "\\`")
+    """Anybody's text as it is, on one line of Markdown: no tags, links or emphasis, no new cells."""
+    return re.sub(r"[\\|`*\[\]]", r"\\\g<0>", escape(" ".join(str(text).split()), quote=False))

@@ -109,6 +109,9 @@ def test_the_page_of_a_build_has_its_scores_and_the_reason_of_each_verdict() -> 
     assert text.startswith("# smoke: blocked\n\nVersion 3, Bento `smoke:abc`")
     assert "| candidate | 0.9100 | 0.880-0.920 | 0.8000 | 8.0 MB | 1.50 ms |" in text
     assert text.endswith("- **size_mb**: fail. 8 MB, limit 5 MB")
+    hostile = {"gate": "accuracy_vs_teacher_by_class", "outcome": "fail", "reason": "worst is class=[a](http://b) |"}
+    text = summary.markdown(result | {"verdicts": [hostile]}, "blocked")
+    assert text.endswith("- **accuracy_vs_teacher_by_class**: fail. worst is class=\\[a\\](http://b) \\|")
     searched = summary.markdown(result | {"search": {"words": "Point 3 answers soonest."}}, "blocked")
     assert "\n\nPoint 3 answers soonest.\n\n- **size_mb**" in searched
     unregistered = summary.markdown(result | {"version": None, "bento": None}, "blocked")

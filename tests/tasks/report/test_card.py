@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard
 from pydantic import ValidationError
 
 from tasks.report.card import CardConfig, write_model_card
+from tasks.report.page import markdown_cell
 from tests.tasks.report.sample import HOSTILE, build_summary, score_summary
 
 
@@ -55,6 +56,19 @@ def test_labels_cannot_become_markup_or_break_a_table(tmp_path: Path) -> None:
     text = card(summary, tmp_path).text
     assert "<script" not in text
     assert "\\| two lines | 50.0 %" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("te|ch `x` [a](http://b)", "te\\|ch \\`x\\` \\[a\\](http://b)"),
+        ("ends in \\", "ends in \\\\"),
+        ("**b**\n<i>", "\\*\\*b\\*\\* &lt;i&gt;"),
+        ("accuracy_vs_teacher", "accuracy_vs_teacher"),
+    ],
+)
+def test_a_cell_shows_a_text_as_it_is(text: str, cell: str) -> None:
+    assert markdown_cell(text) == cell
 
 
 def test_a_build_of_local_files_names_no_hub_and_an_empty_one_is_still_a_card(tmp_path: Path) -> None:
