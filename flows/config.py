@@ -126,10 +126,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _gates_have_tests(self) -> Self:
         """Raises: ValueError for a limit on behavioural tests that the config does not have."""
-        limits = self.gate.behaviour.model_dump(exclude_none=True) if self.gate.behaviour else {}
-        for kind in limits:
-            if not getattr(self.behaviour, kind):
-                raise ValueError(f"gate.behaviour.{kind}: expected tests in behaviour.{kind}, got none; add some")
+        self.behaviour.check_limits(self.gate.behaviour)
         return self
 
     def require_classes(self, what: str) -> None:
@@ -179,6 +176,14 @@ class Gates(Section):
     """What the model must prove."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """From which probability on a model of label sets answers a label where its folder does not say it."""
+    behaviour: BehaviourConfig = BehaviourConfig()
+    """Behavioural tests, for which `gate.behaviour` has limits."""
+
+    @model_validator(mode="after")
+    def _gates_have_tests(self) -> Self:
+        """Raises: ValueError."""
+        self.behaviour.check_limits(self.gate.behaviour)
+        return self
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
@@ -197,7 +202,7 @@ def load_gates(path: Path | None, overrides: list[str] | None = None) -> Gates:
     columns = Columns(
         text=whole.data.text, label=whole.data.label, text_pair=whole.data.text_pair, task=whole.data.task
     )
-    return Gates(data=columns, gate=whole.gate)
+    return Gates(data=columns, gate=whole.gate, behaviour=whole.behaviour)
 
 
 def _validate(

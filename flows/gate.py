@@ -17,6 +17,7 @@ from bento.task_types import Target, Task
 from flows.config import Gates
 from flows.summary import score_row, verdict_rows
 from tasks.any_model import AnyModel, open_model, said_scale, said_task
+from tasks.behaviour import try_rows
 from tasks.data.labelled import read_labelled
 from tasks.data.rows import listed
 from tasks.data.truths import class_names
@@ -34,7 +35,7 @@ from tasks.gate import (
 )
 from tasks.gate.verdicts import check_probabilities
 from tasks.holdout import holdout_sha256, note_use
-from tasks.types import AnyPredictions, Predictions, Scores, Split, Verdict
+from tasks.types import AnyPredictions, BehaviourResult, Predictions, Scores, Split, Verdict
 
 log = logging.getLogger("retort.gate")
 
@@ -64,6 +65,7 @@ def gate_folder(model: Path, data: Path, against: Path | None, chosen: Gates) ->
         }
         for role, one in models.items():
             _check_fits(one, role, split, task)
+            _check_behaviour(chosen, one, role, split, task)
         labels = _labels(models, task)
         names = {"multi_label": labels, "entities": entity_types(labels)}.get(task)
         columns = slice_columns(chosen.gate.slices, split, further, names)
@@ -76,6 +78,8 @@ def gate_folder(model: Path, data: Path, against: Path | None, chosen: Gates) ->
             probes=probe(candidate.classifier, candidate.tokenizer, split.texts, chosen.gate),
             num_judged=note_use(split, model_sha256=candidate.sha256, name=model),
             columns=columns,
+            behaviour=_behaviour(chosen, models, split),
+            behaviour_reference="reference" if "reference" in models else None,
         )
     references = {role: one for role, one in answers.items() if role != "candidate"}
     report = judge_evidence(found, references, chosen.gate)
@@ -166,15 +170,13 @@ def _target(chosen: Gates, task: Task, paths: Sequence[Path], split: Split) -> T
 def _check_asked(config: GateConfig, task: Task, against: Path | None) -> None:
     """Raises: UserError where nothing can be judged, or something only against a reference that is not there."""
     check_gates(config, task)
-    if config.behaviour is not None:
-        raise UserError("gate.behaviour needs the tests of a whole build, which `retort run` makes; leave it out here")
     if against is not None:
         return
     if config.relative:
         raise UserError(
             f"gate.{config.relative[0]} compares with a reference, and there is none: name one with --against MODEL"
         )
-    alone = ["unknown_words", "batch_shift", "latency_p50_ms", "latency_p95_ms", "size_mb"]
+    alone = ["unknown_words", "batch_shift", "latency_p50_ms", "latency_p95_ms", "size_mb", "behaviour"]
     if task != "score":
         alone = ["calibration_error", *alone]
     if task == "single_label":
@@ -206,6 +208,13 @@ def _check_fits(model: AnyModel, role: str, split: Split, task: Task) -> None:
         )
 
 
+def _check_behaviour(chosen: Gates, model: AnyModel, role: str, split: Split, task: Task) -> None:
+    """Raises: UserError for behavioural tests that the model cannot answer."""
+    if chosen.gate.behaviour is not None:
+        chosen.behaviour.check_task(task, pairs=not isinstance(split.texts[0], str))
+        chosen.behaviour.check_classes(list(_names(model, task)), role)
+
+
 def _names(model: AnyModel, task: Task) -> dict[str, None]:
     """What its answers can name, in its order: classes, or types of entities."""
     labels = model.classifier.labels
@@ -224,6 +233,14 @@ def _answers(model: AnyModel, role: str, split: Split, labels: tuple[str, ...], 
     if isinstance(found, Predictions):
         check_probabilities(found, role)
     return found
+
+
+def _behaviour(chosen: Gates, models: Mapping[str, AnyModel], split: Split) -> list[BehaviourResult]:
+    """The behavioural tests on the rows, where there are limits."""
+    if chosen.gate.behaviour is None:
+        return []
+    tried = {role: (one.classifier, one.batch_size) for role, one in models.items()}
+    return try_rows(chosen.behaviour, split, tried["candidate"], tried.get("reference"), seed=SEED)
 
 
 def _scores(models: dict[str, AnyModel], answers: dict[str, AnyPredictions], split: Split) -> dict[str, Scores]:

@@ -31,7 +31,7 @@ from tasks.store import Step, run_step
 from tasks.tables import Rows, shown, write_table
 from tasks.types import Artifact, BehaviourResult, Split
 
-__all__ = ["BehaviourConfig", "read_behaviour", "read_shown_failures", "try_behaviour"]
+__all__ = ["BehaviourConfig", "read_behaviour", "read_shown_failures", "try_behaviour", "try_rows"]
 
 RESULTS_FILE = "behaviour.json"
 FAILURES_FILE = "behaviour_failures.csv"
@@ -65,6 +65,10 @@ class Answers:
     before_N: list[str]
     after_N: list[str]
     failed_N: NDArray[np.bool_]
+
+
+Tried = tuple[Predictor, int]
+"""A model, and how many texts a run it is asked."""
 
 
 def try_behaviour(
@@ -103,27 +107,46 @@ def _make(config: BehaviourConfig, data: Path, teacher: Path, candidate: Path, s
         answer(_predictor(folder, data), cases, score_tolerance=config.score_tolerance)
         for folder in (teacher, candidate)
     )
+    results = [asdict(result) for result in _count(config, cases, before.failed_N, after.failed_N)]
+    failures = _failures(cases, before, after)
+    names = [result["test"] for result in results]
+    some = [row for name in names for row in [failure for failure in failures if failure["test"] == name][:NUM_SHOWN]]
+    (out / RESULTS_FILE).write_text(json.dumps({"tests": results, "failures": some}, indent=1), encoding="utf-8")
+    write_table(out / FAILURES_FILE, COLUMNS, failures)
+
+
+def try_rows(
+    config: BehaviourConfig, rows: Split, candidate: Tried, reference: Tried | None, *, seed: int
+) -> list[BehaviourResult]:
+    """The counts of each test on any rows; without a reference it fails none."""
+    cases = list(make_cases(config, rows, np.random.default_rng(seed)))
+    failed_N, others_N = (
+        np.zeros(len(cases), dtype=np.bool_)
+        if tried is None
+        else answer(tried[0], cases, score_tolerance=config.score_tolerance, batch_size=tried[1]).failed_N
+        for tried in (candidate, reference)
+    )
+    return _count(config, cases, others_N, failed_N)
+
+
+def _count(
+    config: BehaviourConfig, cases: list[Case], teacher_N: NDArray[np.bool_], candidate_N: NDArray[np.bool_]
+) -> list[BehaviourResult]:
     names = [*config.invariance, *(test.name for test in config.planned)]
     kinds = ["invariance"] * len(config.invariance) + ["directional"] * len(config.directional)
     kinds += ["minimum_functionality"] * len(config.minimum_functionality)
     test_N = np.array([case.test for case in cases])
-    results = [
-        asdict(
-            BehaviourResult(
-                test=name,
-                kind=kind,  # type: ignore[arg-type]
-                num_cases=int((test_N == name).sum()),
-                teacher_failures=int(before.failed_N[test_N == name].sum()),
-                candidate_failures=int(after.failed_N[test_N == name].sum()),
-                only_candidate=int((after.failed_N & ~before.failed_N)[test_N == name].sum()),
-            )
+    return [
+        BehaviourResult(
+            test=name,
+            kind=kind,  # type: ignore[arg-type]
+            num_cases=int((test_N == name).sum()),
+            teacher_failures=int(teacher_N[test_N == name].sum()),
+            candidate_failures=int(candidate_N[test_N == name].sum()),
+            only_candidate=int((candidate_N & ~teacher_N)[test_N == name].sum()),
         )
         for name, kind in zip(names, kinds, strict=True)
     ]
-    failures = _failures(cases, before, after)
-    some = [row for name in names for row in [failure for failure in failures if failure["test"] == name][:NUM_SHOWN]]
-    (out / RESULTS_FILE).write_text(json.dumps({"tests": results, "failures": some}, indent=1), encoding="utf-8")
-    write_table(out / FAILURES_FILE, COLUMNS, failures)
 
 
 def _predictor(folder: Path, data: Path) -> Predictor:
@@ -173,20 +196,27 @@ def _some(changed: Iterator[tuple[Any, Any]], most: int) -> list[tuple[Any, Any]
     return found
 
 
-def answer(predictor: Predictor, cases: list[Case], *, score_tolerance: float) -> Answers:
+def answer(
+    predictor: Predictor, cases: list[Case], *, score_tolerance: float, batch_size: int | None = None
+) -> Answers:
     """The model's answers to both versions of every case; each different text is asked once.
 
-    `score_tolerance` is a share of the scale.
+    An answer that is no number fails. `score_tolerance` is a share of the scale; `batch_size` is by default that of the
+    model's evaluation.
     """
     texts = list(dict.fromkeys(text for case in cases for text in (case.text, case.altered)))
     if not texts:
         return Answers(before_N=[], after_N=[], failed_N=np.zeros(0, dtype=np.bool_))
-    probabilities_NC = predictor.predict(texts, batch_size=evaluation_batch(predictor.manifest))
+    probabilities_NC = predictor.predict(texts, batch_size=batch_size or evaluation_batch(predictor.manifest))
     said = dict(zip(texts, read_answers(predictor, texts, probabilities_NC), strict=True))
     target = predictor.manifest.target
     tolerance = score_tolerance * (target.high - target.low)
+    missing = {text for text, row_C in zip(texts, probabilities_NC, strict=True) if not np.isfinite(row_C).all()}
+    if target.task == "entities":
+        missing = set()  # words without a token have no numbers
     failed = [
-        fails(case.rule, said[case.text], said[case.altered], case.entities, score_tolerance=tolerance)
+        not missing.isdisjoint((case.text, case.altered))
+        or fails(case.rule, said[case.text], said[case.altered], case.entities, score_tolerance=tolerance)
         for case in cases
     ]
     return Answers(

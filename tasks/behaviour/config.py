@@ -184,14 +184,20 @@ class BehaviourConfig(Section):
                 form = "[first text, second text] each" if pairs else "single texts, as the data has"
                 raise UserError(f"behaviour.minimum_functionality: {plain.name!r} expects {form} in texts")
 
-    def check_classes(self, labels: Sequence[str]) -> None:
-        """Raises: UserError naming a test whose class, or type of entities, the data does not have."""
+    def check_limits(self, limits: "BehaviourGate | None") -> None:
+        """Raises: ValueError for a limit on tests that are not there."""
+        for kind in limits.model_dump(exclude_none=True) if limits else {}:
+            if not getattr(self, kind):
+                raise ValueError(f"gate.behaviour.{kind}: expected tests in behaviour.{kind}, got none; add some")
+
+    def check_classes(self, labels: Sequence[str], whose: str = "data") -> None:
+        """Raises: UserError naming a test whose class, or type of entities, the data, or model, does not have."""
         expected = [(test.name, test.label) for test in self.directional if test.label is not None]
         expected += [(test.name, name) for test in self.minimum_functionality for name in test.names]
         for test_name, label in expected:
             if label not in labels:
                 raise UserError(
-                    f"behaviour: {test_name!r} expects the class {label!r}, which the data does not have; "
+                    f"behaviour: {test_name!r} expects the class {label!r}, which the {whose} does not have; "
                     f"it has {listed(labels)}"
                 )
 

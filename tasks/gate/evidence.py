@@ -35,6 +35,8 @@ class Evidence:
     """The rows' parts for the slices, as `tasks.gate.slices.slice_columns` gives them."""
     behaviour: Sequence[BehaviourResult] = ()
     """What the behavioural tests found."""
+    behaviour_reference: str | None = "teacher"
+    """The other model that they tried, if any."""
 
 
 def judge_evidence(
@@ -53,7 +55,7 @@ def judge_evidence(
         verdicts += _compare(found, reference, name, (against or {}).get(name, config))
     verdicts += judge_measured(found.predictions, found.probes, config)
     verdicts += judge_limits(found.predictions, found.scores, config)
-    verdicts += judge_behaviour(found.behaviour, config)
+    verdicts += judge_behaviour(found.behaviour, config, found.behaviour_reference)
     verdicts.append(judge_holdout(found.num_judged, config.holdout))
     return GateReport(verdicts=tuple(verdicts))
 

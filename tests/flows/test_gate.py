@@ -45,6 +45,11 @@ def data(tmp_path: Path, model: Path) -> Path:
     return path
 
 
+def answer_of(model: Path, text: str) -> str:
+    predictor = Predictor(model)
+    return predictor.labels[int(predictor.predict([text]).argmax())]
+
+
 def call(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["gate", *map(str, arguments)], catch_exceptions=False)
 
@@ -121,6 +126,28 @@ def test_a_gate_that_does_not_exist_is_refused(override: str, told: str) -> None
     assert told in str(caught.value)
 
 
+def test_behavioural_tests_are_tried_on_the_rows(model: Path, data: Path, tmp_path: Path) -> None:
+    tests = (
+        "--set", "behaviour.invariance=[case, whitespace]", "--set", "gate.behaviour.invariance=0.05",
+        "--set", "behaviour.minimum_functionality=[{name: plain, texts: [card], label: card_lost}]",
+        "--set", "gate.behaviour.minimum_functionality=0",
+    )  # fmt: skip
+    found = document(model, data, *tests, code=3 if answer_of(model, "card") != "card_lost" else 0)
+    case, spaces, plain, _ = found["verdicts"]
+    assert [row["gate"] for row in found["verdicts"][:3]] == [
+        "behaviour_case",
+        "behaviour_whitespace",
+        "behaviour_plain",
+    ]
+    assert (case["outcome"], spaces["outcome"]) == ("pass", "pass")
+    assert case["reason"].startswith("0 of 121 cases failed (")
+    assert plain["observed"] == (answer_of(model, "card") != "card_lost")
+    beside = document(model, data, "--against", model, *WIDE, *tests[:4])
+    assert beside["verdicts"][1]["reason"].startswith("0 of 121 cases failed, 0 by the reference")
+    with pytest.raises(UserError, match="'plain' expects the class 'lost', which the candidate does not have"):
+        call(model, data, *tests, "--set", "behaviour.minimum_functionality.0.label=lost")
+
+
 def test_labels_that_the_model_does_not_know_are_refused(data: Path, tmp_path: Path) -> None:
     other = write_tiny_model(tmp_path / "other", labels=("LABEL_0", "refund", "transfer"))
     with pytest.raises(DataError, match=r"rows have a label that the candidate .* does not know: card_lost \(\d+\)"):
@@ -144,6 +171,11 @@ def test_the_gates_are_those_of_a_file_or_of_a_whole_build(tmp_path: Path) -> No
     assert (found.data.label, found.gate.accuracy.margin, found.gate.size_mb) == ("intent", 0.03, 5)
     whole = load_gates(ROOT / "configs" / "banking77.yaml")
     assert (whole.data.label, whole.gate.accuracy.margin) == ("label_text", 0.02)
+    whole = load_gates(ROOT / "configs" / "banking77.yaml", ["behaviour.invariance=[case]"])
+    assert whole.behaviour.invariance == ["case"]
+    path.write_text("gate: {behaviour: {directional: 0.1}}\n")
+    with pytest.raises(ConfigError, match=r"gate\.behaviour\.directional: expected tests in behaviour\.directional"):
+        load_gates(path)
     path.write_text("compress: []\n")
     with pytest.raises(ConfigError, match=r"gates\.yaml:1: compress: unknown key"):
         load_gates(path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bento.task_types import Target
-from tasks.behaviour import answer, make_cases, read_behaviour, read_shown_failures, try_behaviour
+from tasks.behaviour import answer, make_cases, read_behaviour, read_shown_failures, try_behaviour, try_rows
 from tasks.behaviour.config import BehaviourConfig, Directional, Minimum
 from tasks.compress.context import Context
 from tasks.types import Artifact, Split
@@ -44,6 +44,20 @@ def test_a_model_that_reads_capitals_otherwise_is_caught_and_one_that_does_not_p
     config = BehaviourConfig(invariance=["case"])
     assert failures(config, lambda text: float("good" in text)) == _good(config)
     assert failures(config, lambda text: float("good" in text.lower())) == [False] * 5
+
+
+def test_an_answer_that_is_no_number_fails() -> None:
+    config = BehaviourConfig(invariance=["case"])
+    assert failures(config, lambda text: float("nan") if "good" in text else 0.9) == _good(config)
+
+
+def test_any_rows_are_tried_with_or_without_another_model() -> None:
+    config = BehaviourConfig(invariance=["case"])
+    reads, ignores = Rule(lambda text: float("good" in text)), Rule(lambda text: float("good" in text.lower()))
+    for reference, counts in ((None, (0, 3)), ((ignores, 1), (0, 3)), ((reads, 1), (3, 0))):
+        (found,) = try_rows(config, split(), (reads, 1), reference, seed=0)  # type: ignore[arg-type]
+        assert (found.num_cases, found.candidate_failures) == (5, 3)
+        assert (found.teacher_failures, found.only_candidate) == counts
 
 
 def _good(config: BehaviourConfig) -> list[bool]:
