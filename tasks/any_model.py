@@ -175,10 +175,17 @@ def _find_weights(path: Path) -> tuple[Path, Path | None]:
     if path.is_file():
         _check_named(path, folder, found)
         return folder, path
+    passed_over = {folder / name for name in TAKEN_FIRST} - {_taken(folder)}
+    found = [one for one in found if one not in passed_over]
     if len(found) != 1:
         names = ", ".join(str(one.relative_to(folder)) for one in found) or "none"
         raise UserError(f"{path}: expected the weights of one model, got {names}; name one of the files as the model")
     return folder, found[0]
+
+
+def _taken(folder: Path) -> Path | None:
+    """What transformers takes of a folder: many have the same weights in an older format beside it."""
+    return next((folder / name for name in TAKEN_FIRST if (folder / name).is_file()), None)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -207,10 +214,11 @@ def _check_named(path: Path, folder: Path, found: Sequence[Path]) -> None:
         )
     if not _in_pickle(path):
         return
-    taken = next((name for name in TAKEN_FIRST if (folder / name).is_file()), None)
-    if path.name != taken:
+    taken = _taken(folder)
+    if path != taken:
+        name = taken.name if taken else "none"
         raise UserError(
-            f"{path}: expected weights that transformers takes, got a file in whose place it takes {taken or 'none'}; "
+            f"{path}: expected weights that transformers takes, got a file in whose place it takes {name}; "
             "put this one alone into a folder, with config and tokenizer, as pytorch_model.bin, or save it as "
             "safetensors"
         )
