@@ -129,14 +129,16 @@ def rows_for_mean(n: int, half_width: float, room: float, alpha: float) -> int |
 def rows_for_difference(n: int, towards: float, away: float, room: float, alpha: float) -> int | None:
     """As `rows_for_mean`, of an interval that reaches `towards` its limit as if one row more had been lost.
 
-    The spread of the rows, as the other end shows it, falls with the root of their number, what the lost row adds with
-    the number.
+    The spread of the rows falls with the root of their number. What the lost row adds falls with the number: it moves
+    the middle by its share, by which one end is nearer than the other, and alone it spreads as wide as 1.1 of that.
     """
     if room <= 0:
         return None
-    spread = ((1 + float(ndtri(POWER)) / float(ndtri(1 - alpha))) * min(towards, away) / room) ** 2
-    lost = max(0.0, towards**2 - away**2) / room**2
-    return max(1, ceil(n * (spread + sqrt(spread**2 + 4 * lost)) / 2))
+    moved = max(0.0, towards - away) / 2
+    rows_alone = sqrt(max(0.0, ((towards + away) / 2) ** 2 - (1.1 * moved) ** 2))
+    spread, lost = (1 + float(ndtri(POWER)) / float(ndtri(1 - alpha))) * rows_alone, 2.1 * moved
+    root = (spread + sqrt(spread**2 + 4 * lost * room)) / (2 * room)  # spread / root + lost / root^2 = room
+    return max(1, ceil(n * root**2))
 
 
 def rows_for_share(share: float, limit: float) -> int | None:
