@@ -243,7 +243,7 @@ def test_a_fault_that_the_test_rows_do_not_have_is_caught_by_the_gate_on_behavio
         {"name": name, "texts": [f"{how} {{noun}} of red"], "words": words, "label": "red"}
         for name, how in (("new red", "a"), ("old red", "an old"))
     ]
-    wanted = {"micro_f1": {"margin": 0.3}, "min_rows": 10, "behaviour": {"minimum_functionality": 0.5}}
+    wanted = {"micro_f1": {"margin": 0.6}, "min_rows": 10, "behaviour": {"minimum_functionality": 0.5}}
     config = Config.model_validate(
         tree | {"name": "old", "data": data, "more_teachers": [], "gate": wanted}
         | {"behaviour": {"invariance": [], "minimum_functionality": plain}}
