@@ -40,7 +40,6 @@ NUM_ROUNDS = 4
 FASTER = 2.5
 RETORT, FULL, CUT = "Retort", "Trainer, full vocabulary", "Trainer, same vocabulary"
 RETORT_FULL = "Retort, full vocabulary"
-COMPILED = "Retort, torch.compile"
 BACKEND = "inductor"
 """What `torch.compile` makes code with; it needs a C++ compiler."""
 
@@ -66,36 +65,35 @@ def bench_training(chosen: Config) -> dict[str, Any]:
             CUT: lambda: trainer_per_s(cut, batch_size, chosen.teacher.learning_rate, Path(folder)),
             RETORT_FULL: lambda: retort_per_s(full, batch_size, chosen.teacher.learning_rate, Path(folder)),
         }
-        compiling_s = 0.0
-        if can_compile():
-            fast = copy.deepcopy(cut.model)
-            fast.compile(dynamic=True, backend=BACKEND)
-            trainers[COMPILED] = lambda: retort_per_s(
-                cut, batch_size, chosen.teacher.learning_rate, Path(folder), model=fast
-            )
-            begin = time.perf_counter()
-            trainers[COMPILED]()
-            compiling_s = time.perf_counter() - begin
         per_s = take_turns(trainers, NUM_ROUNDS)
-    rows = [*_rows(per_s), _compiled_row(per_s, compiling_s, len(cut.rows))]
+        compiled = compiled_row(cut, batch_size, chosen.teacher.learning_rate, Path(folder))
+    rows = [*_rows(per_s), compiled]
     return {"title": f"Training of {chosen.name}", "rows": rows, "blocks": per_s}
+
+
+def compiled_row(student: Student, batch_size: int, learning_rate: float, folder: Path) -> dict[str, Any]:
+    """The student compiled and not, one after the other, each in one training whose first block does not count: it is
+    what compiles."""
+    what = "training, compiled"
+    if not can_compile():
+        return row(what, None, "", "not measured: no C++ compiler; apt-get install g++")
+    speeds = []
+    for backend in (None, BACKEND):
+        model = copy.deepcopy(student.model)
+        if backend is not None:
+            model.compile(dynamic=True, backend=backend)
+        speeds.append(blocks_per_s(model, student, batch_size, learning_rate, folder, num_blocks=NUM_ROUNDS + 1))
+    plain, compiled = (float(np.median(each[1:])) for each in speeds)
+    num_rows = len(student.rows)
+    compiling_s, saved_s = max(0.0, num_rows / speeds[1][0] - num_rows / compiled), 1 / plain - 1 / compiled
+    paid = f"paid back after {compiling_s / saved_s:,.0f} sentences" if saved_s > 0 else "never paid back"
+    against = f"not compiled: {plain:,.0f}/s; compiling takes {compiling_s:.0f} s, {paid}"
+    return row(what, compiled, "sentences/s", against, compiled / plain)
 
 
 def can_compile() -> bool:
     """Whether there is a C++ compiler."""
     return any(shutil.which(name) for name in ("g++", "clang++"))
-
-
-def _compiled_row(per_s: dict[str, list[float]], first_s: float, num_rows: int) -> dict[str, Any]:
-    """`first_s` is what the first block took, which compiles."""
-    what = "training, compiled"
-    if COMPILED not in per_s:
-        return row(what, None, "", "not measured: no C++ compiler; apt-get install g++")
-    plain, compiled = (float(np.median(per_s[name])) for name in (RETORT, COMPILED))
-    compiling_s, saved_s = max(0.0, first_s - num_rows / compiled), 1 / plain - 1 / compiled
-    paid = f"paid back after {compiling_s / saved_s:,.0f} sentences" if saved_s > 0 else "never paid back"
-    against = f"not compiled: {plain:,.0f}/s; compiling takes {compiling_s:.0f} s, {paid}"
-    return row(what, compiled, "sentences/s", against, compiled / plain)
 
 
 def make_students(chosen: Config, data: Path, folder: Path) -> tuple[Student, Student]:
@@ -116,26 +114,35 @@ def make_students(chosen: Config, data: Path, folder: Path) -> tuple[Student, St
     return full, _student(smaller, tokenizer, train, labels, chosen)
 
 
-def retort_per_s(student: Student, batch_size: int, learning_rate: float, folder: Path, *, model: Any = None) -> float:
-    """Sentences per second of one block in Retort's loop, on a copy of the student's model or on `model` itself."""
+def retort_per_s(student: Student, batch_size: int, learning_rate: float, folder: Path) -> float:
+    """Sentences per second of one block in Retort's loop."""
+    model = copy.deepcopy(student.model)
+    (speed,) = blocks_per_s(model, student, batch_size, learning_rate, folder, num_blocks=1)
+    return speed
+
+
+def blocks_per_s(
+    model: Any, student: Student, batch_size: int, learning_rate: float, folder: Path, *, num_blocks: int
+) -> list[float]:
+    """Sentences per second of each block of one training in Retort's loop."""
     import torch.nn.functional as nn
 
     recipe = Recipe(
-        epochs=1, learning_rate=learning_rate, batch_size=batch_size, warmup=0.1, weight_decay=0.01, patience=1, seed=0
-    )
+        epochs=num_blocks, learning_rate=learning_rate, batch_size=batch_size, warmup=0.1, weight_decay=0.01,
+        patience=num_blocks, seed=0,
+    )  # fmt: skip
     few = Rows(
         token_ids=student.rows.token_ids[:batch_size],
         type_ids=student.rows.type_ids[:batch_size] if student.rows.type_ids is not None else None,
         targets={"label": student.rows.targets["label"][:batch_size]},
     )
     with _fresh_accelerate(), tempfile.TemporaryDirectory(dir=folder) as work:
-        (epoch,) = fit(
-            model or copy.deepcopy(student.model), student.rows, few, task=SingleLabel(), recipe=recipe,
-            pad_id=student.tokenizer.pad_token_id,
+        epochs = fit(
+            model, student.rows, few, task=SingleLabel(), recipe=recipe, pad_id=student.tokenizer.pad_token_id,
             loss=lambda logits_BC, batch: nn.cross_entropy(logits_BC, batch["label"]), work=Path(work), name="bench",
             dropout=False,
         )  # fmt: skip
-    return epoch.sentences_per_s
+    return [epoch.sentences_per_s for epoch in epochs]
 
 
 def trainer_per_s(student: Student, batch_size: int, learning_rate: float, folder: Path) -> float:
