@@ -212,8 +212,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Let a plain request wait for its turn."""
         self._unset_keepalive_if_required()
         exchange = self.cycle = Exchange(body)  # type: ignore[assignment]
-        overload.load.begin()
-        self._is_counted = True
+        self._count(overload.load)
         scope: dict[str, Any] = {
             "type": "http", "method": "POST", "path": "/predict", "headers": headers, "client": self.client,
             ARRIVED: time.perf_counter(), SCOPE_KEY: overload.ids.of(headers),

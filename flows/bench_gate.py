@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,30 +16,36 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bento.predictor import Predictor
+from flows import bench_gate_trials as trials
 from flows.bench import plain, row
 from flows.bench_gate_tasks import task_rows
+from flows.bench_gate_trials import (
+    MAX_AT_MARGIN,
+    MAX_BEYOND,
+    outcomes,
+    passed_row,
+    passes,
+    refusals,
+    refused_row,
+)
 from flows.chain import Built, make_candidate, make_context
 from flows.config import Config
 from tasks.compress.quantize import Quantize
 from tasks.data import read_split
 from tasks.evaluate import evaluation_batch, read_predictions
 from tasks.gate import GateConfig, MarginGate, Probes, SliceGate, judge, judge_measured, num_unknown
-from tasks.gate.verdicts import ALPHA, in_wrong_order
+from tasks.gate.verdicts import ALPHA
 from tasks.quantization.invariance import in_one_batch, largest_shift
 from tasks.stats.bootstrap import macro_f1
-from tasks.stats.calibration import brier_loss
+from tasks.stats.calibration import brier_loss, in_wrong_order
 from tasks.stats.paired import needed_n, tango_p
 from tasks.stats.power import pass_rate
-from tasks.types import AnyPredictions, GateReport, Predictions, Verdict
+from tasks.types import AnyPredictions, Predictions, Verdict
 
-NUM_TRIALS = 1_000
 NUM_MARGIN_TRIALS = 10_000
 """At the margin, where the rate is near its target: of 1,000 trials chance alone would decide on which side."""
 NUM_PROBE_TRIALS = 100
 """Of the fault that takes a model's run each time."""
-NUM_PILOT = 200
-MAX_PILOTS = 20
-"""A pilot may happen to decide; so many that do, one after the other, say that rows enough are there."""
 MARGIN = 0.02
 DISAGREEMENT = 0.04
 SLICE_MARGIN = 0.05
@@ -47,7 +54,6 @@ LIMITS = {"calibration_error": 0.05, "unknown_words": 0.01, "batch_shift": 1e-3}
 CUT_TOKENIZERS = ("WordPiece", "WordLevel")
 """Those that need nothing of a piece beside the piece: BPE has merges of them, Unigram a probability of each."""
 TEMPERATURE = 4.0
-MAX_AT_MARGIN, MAX_BEYOND, MAX_REFUSED = 5.0, 0.1, 20.0  # per cent
 SIZES = (300, 1_000, 3_000)
 DISAGREEMENTS = (0.02, 0.04, 0.1)
 CURVE_MARGIN = 0.01
@@ -88,22 +94,19 @@ def accuracy_rows(teacher: Predictions, disagreement: float, rng: Rng) -> list[d
     """Candidates that are equal, worse by the margin and by twice the margin, and one with its classes exchanged."""
     config = GateConfig(accuracy=MarginGate(margin=MARGIN))
     n = needed_n(disagreement, MARGIN) or 0
+    wrong = replace(teacher, probabilities_NC=in_wrong_order(teacher.probabilities_NC))
     planted = (
         ("worse by the margin", worse_by(teacher, MARGIN, disagreement, rng), NUM_MARGIN_TRIALS, MAX_AT_MARGIN),
-        ("worse by twice the margin", worse_by(teacher, 2 * MARGIN, disagreement, rng), NUM_TRIALS, MAX_BEYOND),
-        ("wrong label order", replace(teacher, probabilities_NC=in_wrong_order(teacher)), NUM_TRIALS, MAX_BEYOND),
+        ("worse by twice the margin", worse_by(teacher, 2 * MARGIN, disagreement, rng), None, MAX_BEYOND),
+        ("wrong label order", wrong, None, MAX_BEYOND),
     )
     rows = []
     for name, candidate, num_trials, most in planted:
-        passed = [_passes(_compare(candidate, teacher, n, config, rng)) for _ in range(num_trials)]
-        rows.append(_passed_row(name, passed, most, f"accuracy, margin {100 * MARGIN:g} points, on {n:,} rows"))
+        passed = outcomes(partial(_compare, candidate, teacher, n, config, rng), num_trials)
+        rows.append(passed_row(name, passed, most, f"accuracy, margin {100 * MARGIN:g} points, on {n:,} rows"))
     equal = worse_by(teacher, 0.0, disagreement, rng)
-    asked, refused = zip(*(_refused(equal, teacher, config, rng) for _ in range(NUM_TRIALS)), strict=True)
-    share = 100 * float(np.mean(refused))
-    n = int(np.median(asked))
-    against = f"accuracy; {NUM_PILOT:,} rows, or those asked for where these did not decide: {n:,} in the median"
-    target = f"<= {MAX_REFUSED:g} %"
-    return [*rows, row("equal models refused", share, "%", against, target=target, met=share <= MAX_REFUSED)]
+    refused = refusals(lambda number: _compare(equal, teacher, number, config, rng))
+    return [*rows, refused_row(refused, "accuracy")]
 
 
 def loss_rows(teacher: Predictions, rng: Rng) -> list[dict[str, Any]]:
@@ -116,9 +119,9 @@ def loss_rows(teacher: Predictions, rng: Rng) -> list[dict[str, Any]]:
     rows = []
     for name, margin in (("macro_f1", macro), ("brier", brier)):
         config = GateConfig.model_validate({"accuracy": {"margin": 0.999}, name: {"margin": margin}})
-        passed = [_passes(_compare(candidate, teacher, n, config, rng)) for _ in range(NUM_TRIALS)]
+        passed = outcomes(partial(_compare, candidate, teacher, n, config, rng))
         against = f"{name}, margin {margin:.3g}, on {n:,} rows, of which {100 * MARGIN:g} % differ"
-        rows.append(_passed_row(f"worse by the margin on few rows, {name}", passed, MAX_AT_MARGIN, against))
+        rows.append(passed_row(f"worse by the margin on few rows, {name}", passed, MAX_AT_MARGIN, against))
     return rows
 
 
@@ -136,10 +139,10 @@ def class_row(teacher: Predictions, rng: Rng) -> dict[str, Any]:
     rule = SliceGate(by="class", only=tuple(str(at) for at in classes), margin=SLICE_MARGIN)
     config = GateConfig(accuracy=MarginGate(margin=MARGIN), slices=(rule,))
     n = int(np.ceil((needed_n(SLICE_MARGIN, SLICE_MARGIN) or 0) / (counts_C[classes[-1]] / counts_C.sum())))
-    verdicts = [_compare(candidate, teacher, n, config, rng) for _ in range(NUM_TRIALS)]
-    alone = 100 * float(np.mean([_passes(found[:1]) for found in verdicts]))
+    verdicts = [_compare(candidate, teacher, n, config, rng) for _ in range(trials.NUM_TRIALS)]
+    alone = 100 * float(np.mean([passes(found[:1]) for found in verdicts]))
     against = f"slices by class on {n:,} rows; accuracy alone: {alone:.1f} % pass"
-    return _passed_row("one class broken", [_passes(found) for found in verdicts], MAX_BEYOND, against)
+    return passed_row("one class broken", [passes(found) for found in verdicts], MAX_BEYOND, against)
 
 
 def calibration_row(teacher: Predictions, rng: Rng) -> dict[str, Any]:
@@ -149,12 +152,13 @@ def calibration_row(teacher: Predictions, rng: Rng) -> dict[str, Any]:
     config = GateConfig(calibration_error=LIMITS["calibration_error"])
     n = needed_n(2 * MARGIN, MARGIN) or 0
     nothing = Probes(num_texts=n)
-    passed = []
-    for _ in range(NUM_TRIALS):
+
+    def trial() -> list[Verdict]:
         drawn = _rows_of(candidate, rng.integers(len(candidate.ids), size=n))
-        passed.append(_passes(judge_measured(drawn, nothing, config)))
+        return judge_measured(drawn, nothing, config)
+
     against = f"calibration error of at most {100 * LIMITS['calibration_error']:g} % on {n:,} rows"
-    return _passed_row("calibration broken", passed, MAX_BEYOND, against)
+    return passed_row("calibration broken", outcomes(trial), MAX_BEYOND, against)
 
 
 def model_rows(chosen: Config, built: Built, rng: Rng) -> list[dict[str, Any]]:
@@ -165,11 +169,11 @@ def model_rows(chosen: Config, built: Built, rng: Rng) -> list[dict[str, Any]]:
     dynamic = _dynamic(chosen, built)
     config = GateConfig(batch_shift=LIMITS["batch_shift"])
     shifts = [_shift(dynamic, texts, rng) for _ in range(NUM_PROBE_TRIALS)]
-    passed = [_passes(judge_measured(candidate, Probes(num_texts=0, batch_shift=one), config)) for one in shifts]
+    passed = [passes(judge_measured(candidate, Probes(num_texts=0, batch_shift=one), config)) for one in shifts]
     against = (
         f"dynamic int8, largest change of a probability at most {LIMITS['batch_shift']:g}; least {min(shifts):.2g}"
     )
-    return [vocabulary, _passed_row("batch-dependent answers", passed, MAX_BEYOND, against)]
+    return [vocabulary, passed_row("batch-dependent answers", passed, MAX_BEYOND, against)]
 
 
 def vocabulary_row(tokenizer: Tokenizer, texts: Sequence[Any], candidate: AnyPredictions, rng: Rng) -> dict[str, Any]:
@@ -180,11 +184,11 @@ def vocabulary_row(tokenizer: Tokenizer, texts: Sequence[Any], candidate: AnyPre
         return row("vocabulary truncated", None, "", against)
     unknown_N = unknown_texts(half_vocabulary(tokenizer), texts)
     config = GateConfig(unknown_words=LIMITS["unknown_words"])
-    passed = [_passes(judge_measured(candidate, _drawn_unknown(unknown_N, rng), config)) for _ in range(NUM_TRIALS)]
+    passed = outcomes(lambda: judge_measured(candidate, _drawn_unknown(unknown_N, rng), config))
     against = (
         f"texts with an unknown piece, at most {100 * LIMITS['unknown_words']:g} %; {unknown_N.mean():.0%} have one"
     )
-    return _passed_row("vocabulary truncated", passed, MAX_BEYOND, against)
+    return passed_row("vocabulary truncated", passed, MAX_BEYOND, against)
 
 
 def curve_rows() -> list[dict[str, Any]]:
@@ -209,8 +213,8 @@ def curve_rows() -> list[dict[str, Any]]:
             rows.append(
                 row(f"power, {n:,} rows, {100 * disagreement:g} % disagreement", power, "%",
                     f"{factor:g} times the needed n, margin {100 * CURVE_MARGIN:g} point",
-                    target=f">= {100 - MAX_REFUSED:g} %" if asked else "",
-                    met=power >= 100 - MAX_REFUSED if asked else None)
+                    target=f">= {100 - trials.MAX_REFUSED:g} %" if asked else "",
+                    met=power >= 100 - trials.MAX_REFUSED if asked else None)
             )  # fmt: skip
     return rows
 
@@ -282,30 +286,6 @@ def _compare(candidate: Predictions, reference: Predictions, n: int, config: Gat
     drawn, other = _rows_of(candidate, rows), _rows_of(reference, rows)
     columns = {"class": [str(label) for label in drawn.labels_N]}
     return judge(drawn, other, reference_name="teacher", config=config, columns=columns)
-
-
-def _passes(verdicts: list[Verdict]) -> bool:
-    return GateReport(verdicts=tuple(verdicts)).outcome == "pass"
-
-
-def _refused(candidate: Predictions, reference: Predictions, config: GateConfig, rng: Rng) -> tuple[int, bool]:
-    """The rows that the gate asks for when a few do not decide, and whether it refuses on fresh rows of that number.
-
-    Where a few rows decide each time they are what it asks for.
-    """
-    n = NUM_PILOT
-    for _ in range(MAX_PILOTS):
-        (pilot,) = _compare(candidate, reference, NUM_PILOT, config, rng)
-        if pilot.outcome == "inconclusive" and pilot.needed_n is not None:
-            n = pilot.needed_n
-            break
-    return n, not _passes(_compare(candidate, reference, n, config, rng))
-
-
-def _passed_row(name: str, passed: Sequence[bool], most: float, against: str) -> dict[str, Any]:
-    share = 100 * float(np.mean(passed))
-    metric = f"{name}: passes of {len(passed):,} trials"
-    return row(metric, share, "%", against, target=f"<= {most:g} %", met=share <= most)
 
 
 def half_vocabulary(tokenizer: Tokenizer) -> Tokenizer:

@@ -9,25 +9,23 @@ Shapes: N rows, C classes.
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bento.errors import DataError
-from flows.bench import row
+from flows.bench_gate_trials import MAX_AT_MARGIN, MAX_BEYOND, outcomes, passed_row, refusals, refused_row
 from tasks.confidences import answered
-from tasks.gate import GateConfig, Probes, judge_measured, judge_metrics, metric_rules, verdicts
+from tasks.gate import GateConfig, Probes, judge_measured, judge_metrics, metric_rules
 from tasks.gate.metrics import of_rows
 from tasks.metrics import METRICS, terms_of
+from tasks.stats import calibration as stats
 from tasks.stats.multi_label import f1_terms, micro_f1, micro_statistic
 from tasks.stats.scores import spearman
-from tasks.types import EntityPredictions, GateReport, SigmoidPredictions, Verdict
+from tasks.types import EntityPredictions, SigmoidPredictions, Verdict
 
-NUM_TRIALS = 1_000
-NUM_PILOT = 200
-MAX_PILOTS = 20
-"""A pilot may happen to decide; so many that do, one after the other, say that rows enough are there."""
 MAX_ROWS = 10_000
 """A pilot whose equal models seem nearly worse by the margin asks for any number of rows; a trial gets no more."""
 DISAGREEMENT = 0.04
@@ -39,7 +37,6 @@ MUCH = 3
 """Margins that the F1 of a label must have for its loss to be beyond doubt."""
 NUM_CLASSES = 3
 MAX_CALIBRATION_ERROR = 0.1
-MAX_AT_MARGIN, MAX_BEYOND, MAX_REFUSED = 5.0, 0.1, 20.0  # per cent
 
 Rng = np.random.Generator
 Judged = SigmoidPredictions | EntityPredictions
@@ -55,9 +52,9 @@ def task_rows(teacher: Judged, chosen: GateConfig, rng: Rng) -> list[dict[str, A
     margin = metric_rules(chosen, teacher.task)[first].margin
     config = GateConfig.model_validate({first: {"margin": margin}})
     equal = worse_by(teacher, 0.0, rng)
-    asked, refused = zip(*(_refused(equal, teacher, config, rng) for _ in range(NUM_TRIALS)), strict=True)
+    refused = refusals(lambda number: _compare(equal, teacher, number, config, rng), max_rows=MAX_ROWS)
     lost = worse_by(teacher, margin, rng, gained=0.0)
-    n = int(np.median(asked))
+    n = int(np.median([asked for asked, _ in refused]))
     against = f"{first}, margin {margin:g}, on {n:,} rows"
     planted = (
         ("worse by the margin", worse_by(teacher, margin, rng), MAX_AT_MARGIN),
@@ -65,18 +62,14 @@ def task_rows(teacher: Judged, chosen: GateConfig, rng: Rng) -> list[dict[str, A
         ("wrong label order", in_wrong_order(teacher), MAX_BEYOND),
     )
     rows = [
-        passed_row(name, [_passes(_compare(one, teacher, n, config, rng)) for _ in range(NUM_TRIALS)], most, against)
+        passed_row(name, outcomes(partial(_compare, one, teacher, n, config, rng)), most, against)
         for name, one, most in planted
     ]
     few = GateConfig().min_rows
-    passed = [_passes(_compare(lost, teacher, few, config, rng)) for _ in range(NUM_TRIALS)]
+    passed = outcomes(partial(_compare, lost, teacher, few, config, rng))
     against = f"{first}, margin {margin:g}, on {few:,} rows, of which few differ"
     rows.append(passed_row("worse by the margin on few rows", passed, MAX_AT_MARGIN, against))
-    share = 100 * float(np.mean(refused))
-    rows.append(
-        row("equal models refused", share, "%", f"{first}; {n:,} rows were asked for in the median, after {NUM_PILOT} "
-            f"did not decide", target=f"<= {MAX_REFUSED:g} %", met=share <= MAX_REFUSED)
-    )  # fmt: skip
+    rows.append(refused_row(refused, first))
     return rows if teacher.task == "score" else [*rows, class_row(teacher, n, rng), *calibration]
 
 
@@ -84,12 +77,13 @@ def calibration_row(teacher: Judged, rng: Rng) -> dict[str, Any]:
     """The same answers with a confidence that means nothing any more."""
     candidate = miscalibrated(teacher)
     config, n = GateConfig(calibration_error=MAX_CALIBRATION_ERROR), len(candidate.ids)
-    nothing, passed = Probes(num_texts=n), []
-    for _ in range(NUM_TRIALS):
-        drawn = of_rows(candidate, rng.integers(n, size=n))
-        passed.append(_passes(judge_measured(drawn, nothing, config)))
+    nothing = Probes(num_texts=n)
+
+    def trial() -> list[Verdict]:
+        return judge_measured(of_rows(candidate, rng.integers(n, size=n)), nothing, config)
+
     against = f"calibration error of at most {100 * MAX_CALIBRATION_ERROR:g} % on {n:,} rows"
-    return passed_row("calibration broken", passed, MAX_BEYOND, against)
+    return passed_row("calibration broken", outcomes(trial), MAX_BEYOND, against)
 
 
 def miscalibrated(teacher: Judged) -> Judged:
@@ -125,7 +119,7 @@ def class_row(teacher: Judged, n: int, rng: Rng) -> dict[str, Any]:
     names = {"class": [str(number) for number in range(len(support_C))]}
     n = max(n, int(np.ceil(2 * config.slices[0].min_rows * len(teacher.ids) / support_C[at])))
     candidate = without_class(teacher, at)
-    passed = [_passes(_compare(candidate, teacher, n, config, rng, names)) for _ in range(NUM_TRIALS)]
+    passed = outcomes(partial(_compare, candidate, teacher, n, config, rng, names))
     return passed_row("one label broken", passed, MAX_BEYOND, f"slices by class, margin {SLICE_MARGIN:g}, {n:,} rows")
 
 
@@ -194,7 +188,7 @@ def in_wrong_order(teacher: Judged) -> Judged:
         if len(following) == 1:
             following = dict.fromkeys(following, "")
         return replace(teacher, answers=_changed(teacher, lambda one: [[*one[:2], following[one[2]]]]))
-    return replace(teacher, probabilities_NC=verdicts.in_wrong_order(teacher))
+    return replace(teacher, probabilities_NC=stats.in_wrong_order(teacher.probabilities_NC))
 
 
 def without_class(teacher: Judged, at: int) -> Judged:
@@ -204,13 +198,6 @@ def without_class(teacher: Judged, at: int) -> Judged:
     probabilities_NC = teacher.probabilities_NC.copy()
     probabilities_NC[:, at] = 0
     return replace(teacher, probabilities_NC=probabilities_NC)
-
-
-def passed_row(name: str, passed: list[bool], most: float, against: str) -> dict[str, Any]:
-    """How often a fault passed."""
-    share = 100 * float(np.mean(passed))
-    metric = f"{name}: passes of {len(passed):,} trials"
-    return row(metric, share, "%", against, target=f"<= {most:g} %", met=share <= most)
 
 
 def _changed(teacher: EntityPredictions, change: Callable[[list[Any]], list[list[Any]]]) -> tuple[str, ...]:
@@ -279,21 +266,3 @@ def _compare(
     rows = rng.integers(len(reference.ids), size=n)
     drawn, other = of_rows(candidate, rows), of_rows(reference, rows)
     return judge_metrics(drawn, other, reference_name="teacher", config=config, columns=names)
-
-
-def _passes(verdicts: list[Verdict]) -> bool:
-    return GateReport(verdicts=tuple(verdicts)).outcome == "pass"
-
-
-def _refused(candidate: Judged, reference: Judged, config: GateConfig, rng: Rng) -> tuple[int, bool]:
-    """The rows that the gate asks for when a few do not decide, and whether it refuses on fresh rows of that number.
-
-    Where a few rows decide each time they are what it asks for.
-    """
-    n = NUM_PILOT
-    for _ in range(MAX_PILOTS):
-        (pilot,) = _compare(candidate, reference, NUM_PILOT, config, rng)
-        if pilot.outcome == "inconclusive" and pilot.needed_n is not None:
-            n = min(pilot.needed_n, MAX_ROWS)
-            break
-    return n, not _passes(_compare(candidate, reference, n, config, rng))

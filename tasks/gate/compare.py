@@ -16,7 +16,6 @@ from tasks.gate.verdicts import (
     at_most,
     brier,
     check_probabilities,
-    in_wrong_order,
     non_inferior,
     not_worse,
     parity,
@@ -155,15 +154,14 @@ def _judge_kl(
     from scipy.stats import entropy
 
     from tasks.stats.bootstrap import mean_interval
+    from tasks.stats.calibration import in_wrong_order
 
     gate, n = f"kl_vs_{reference_name}", len(candidate.ids)
     missing = unjudged(gate, limit, min_rows, candidate, reference)
     if missing is not None:
         return missing
-    candidate_NC, reference_NC, wrong_NC = (
-        np.maximum(each_NC.astype(np.float64), SMALLEST)
-        for each_NC in (candidate.probabilities_NC, reference.probabilities_NC, in_wrong_order(candidate))
-    )
+    given = (candidate.probabilities_NC, reference.probabilities_NC, in_wrong_order(candidate.probabilities_NC))
+    candidate_NC, reference_NC, wrong_NC = (np.maximum(each_NC.astype(np.float64), SMALLEST) for each_NC in given)
     values_N, lost_N = (np.asarray(entropy(reference_NC, each_NC, axis=1)) for each_NC in (candidate_NC, wrong_NC))
     found = mean_interval(values_N, rng=rng, confidence=1 - 2 * ALPHA, lost_R=lost_N[lost_N > values_N])
     to_limit, away = found.high - found.value, found.value - found.low

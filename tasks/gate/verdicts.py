@@ -211,17 +211,15 @@ def brier(
 ) -> Verdict:
     """The upper end of the bootstrap interval of the rows' differences against the margin; more is worse."""
     from tasks.stats.bootstrap import mean_interval
+    from tasks.stats.calibration import in_wrong_order
 
     gate, n = f"brier_vs_{reference_name}", len(candidate.ids)
     missing = unjudged(gate, rule.margin, min_rows, candidate, reference)
     if missing is not None:
         return missing
     losses_N, reference_N = _brier_losses(candidate), _brier_losses(reference)
-    confidence, lost_N = (
-        1 - 2 * rule.alpha,
-        _brier_losses(replace(candidate, probabilities_NC=in_wrong_order(candidate))),
-    )
-    worse_N = lost_N > losses_N
+    lost_N = _brier_losses(replace(candidate, probabilities_NC=in_wrong_order(candidate.probabilities_NC)))
+    confidence, worse_N = 1 - 2 * rule.alpha, lost_N > losses_N
     found = mean_interval(
         losses_N - reference_N, rng=rng, confidence=confidence, lost_R=(lost_N - reference_N)[worse_N]
     )  # fmt: skip
@@ -232,12 +230,6 @@ def brier(
         f"interval [{found.low:+.4f}, {found.high:+.4f}]; margin {rule.margin:g}"
     )
     return at_most(gate, found, rule.margin, n=n, wanted=wanted, words=words)
-
-
-def in_wrong_order(predictions: WithProbabilities) -> NDArray[np.float32]:
-    """probabilities_NC with each class's under the next one's name, and that of a label alone the wrong way round."""
-    probabilities_NC = predictions.probabilities_NC
-    return 1 - probabilities_NC if probabilities_NC.shape[1] == 1 else np.roll(probabilities_NC, 1, axis=1)
 
 
 def _brier_losses(predictions: WithProbabilities) -> Floats:

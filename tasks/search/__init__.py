@@ -25,7 +25,7 @@ from tasks.ensemble import torch_logits
 from tasks.search.choice import choose, with_front
 from tasks.search.space import SearchConfig, chain_of
 from tasks.search.study import Study
-from tasks.search.trials import Trial, run_apart, run_trial, validation_labels
+from tasks.search.trials import Proposed, Trial, run_apart, run_trial, validation_labels
 from tasks.store import Step, run_step
 
 log = logging.getLogger("retort.search")
@@ -84,7 +84,11 @@ def _search(config: SearchConfig, context: Context, submit: Submit, out: Path, w
         if not proposed:
             break
         known = tuple(study.trials)
-        calls = [_call(config, context, known, number, point, least_accuracy) for number, point in proposed]
+        points = [
+            Proposed(number=number, point=point, known=known, least_accuracy=least_accuracy)
+            for number, point in proposed
+        ]
+        calls = [_call(config, context, one) for one in points]
         for trial in submit(calls, config):
             study.tell(trial, time.monotonic() - begin)
     best, words = choose(config, study.trials, teacher_accuracy)
@@ -99,18 +103,11 @@ def _search(config: SearchConfig, context: Context, submit: Submit, out: Path, w
     (out / "search.json").write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
 
 
-def _call(
-    config: SearchConfig,
-    context: Context,
-    known: Sequence[Trial],
-    number: int,
-    point: dict[str, Any],
-    least_accuracy: float,
-) -> Callable[[], Trial]:
+def _call(config: SearchConfig, context: Context, proposed: Proposed) -> Callable[[], Trial]:
     """A trial to call; several side by side run in processes of their own, since loading and exporting models change
     what all threads of a process see."""
     run = run_trial if config.workers == 1 and config.runner == "threads" else run_apart
-    return partial(run, config, context, known, number, point, least_accuracy=least_accuracy)
+    return partial(run, config, context, proposed)
 
 
 def _teacher_accuracy(context: Context) -> float:

@@ -59,47 +59,42 @@ class Trial:
     on_front: bool = False
 
 
-def run_apart(
-    config: SearchConfig,
-    context: Context,
-    known: Sequence[Trial],
-    number: int,
-    point: dict[str, Any],
-    *,
-    least_accuracy: float,
-) -> Trial:
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """A point to try, and what decides whether it can still win."""
+
+    number: int
+    point: dict[str, Any]
+    known: Sequence[Trial] = ()
+    """Those before it."""
+    least_accuracy: float
+    """What the chosen point has to reach on the validation split."""
+
+
+def run_apart(config: SearchConfig, context: Context, proposed: Proposed) -> Trial:
     """`run_trial` in a process of its own, with its share of the cores; one that dies is a failed trial."""
     with tempfile.TemporaryDirectory() as folder:
         spec, result = Path(folder) / "spec.json", Path(folder) / "result.json"
-        spec.write_text(_spec(config, context, known, number, point, least_accuracy), encoding="utf-8")
+        values: dict[str, Any] = {"config": config.model_dump(mode="json"), "context": asdict(context)}
+        values |= {"proposed": asdict(proposed), "parent": os.getpid()}
+        spec.write_text(json.dumps(values, default=str), encoding="utf-8")
         cores = max(1, (os.cpu_count() or 1) // config.workers)
         environment = os.environ | {"OMP_NUM_THREADS": str(cores)}
         command = [sys.executable, "-m", "tasks.search.trials", str(spec), str(result)]
         done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             why = f"its process ended with {done.returncode}; see the log above"
-            return Trial(number=number, point=point, state="failed", why=why)
+            return Trial(number=proposed.number, point=proposed.point, state="failed", why=why)
         return Trial(**json.loads(result.read_text(encoding="utf-8")))
 
 
-def run_trial(
-    config: SearchConfig,
-    context: Context,
-    known: Sequence[Trial],
-    number: int,
-    point: dict[str, Any],
-    *,
-    least_accuracy: float,
-) -> Trial:
-    """Sketch a point, and train it if it keeps the limits and can still win.
-
-    `least_accuracy` is what the chosen point has to reach on the validation split.
-    """
-    start = time.perf_counter()
+def run_trial(config: SearchConfig, context: Context, proposed: Proposed) -> Trial:
+    """Sketch a point, and train it if it keeps the limits and can still win."""
+    start, number, point = time.perf_counter(), proposed.number, proposed.point
     try:
         trial = _sketch(config, context, number, point)
         why_not = beyond_limits(config, trial)
-        better = _better(config, trial, known, least_accuracy)
+        better = _better(config, trial, proposed)
         if why_not:
             trial = replace(trial, state="beyond_limits", why=why_not)
         elif better is not None:
@@ -179,16 +174,16 @@ def beyond_limits(config: SearchConfig, trial: Trial) -> str:
     return ""
 
 
-def _better(config: SearchConfig, trial: Trial, known: Sequence[Trial], least_accuracy: float) -> Trial | None:
+def _better(config: SearchConfig, trial: Trial, proposed: Proposed) -> Trial | None:
     """A trained point that is as small, as fast and as promising, and better in one of them.
 
     The probe does not see what pruning and quantization lose, so the other has to ask no more of both, or to be known
     as accurate enough where no more than that is wanted.
     """
-    for other in known:
+    for other in proposed.known:
         if other.state != "trained":
             continue
-        enough = config.prefer != "accuracy" and measured(other.accuracy) >= least_accuracy
+        enough = config.prefer != "accuracy" and measured(other.accuracy) >= proposed.least_accuracy
         if not enough and not _loses_no_more(other.point, trial.point):
             continue
         pairs = [(other.latency_ms, trial.latency_ms), (other.size_mb, trial.size_mb)]
@@ -249,19 +244,6 @@ def validation_labels(context: Context) -> Any:
     return SingleLabel().targets(read_split(context.data.path, "validation"), read_labels(context.data.path))
 
 
-def _spec(
-    config: SearchConfig,
-    context: Context,
-    known: Sequence[Trial],
-    number: int,
-    point: dict[str, Any],
-    least_accuracy: float,
-) -> str:
-    values = {"config": config.model_dump(mode="json"), "context": asdict(context), "known": [*map(asdict, known)]}
-    more = {"number": number, "point": point, "least_accuracy": least_accuracy, "parent": os.getpid()}
-    return json.dumps(values | more, default=str)
-
-
 def main() -> None:
     """One trial in a process of its own: `python -m tasks.search.trials SPEC.json RESULT.json`."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -271,13 +253,11 @@ def main() -> None:
     artifacts = {name: _artifact(spec["context"][name]) for name in ("data", "teacher", "teacher_logits")}
     more = tuple(map(_artifact, spec["context"]["more_teachers"]))
     context = Context(**(spec["context"] | artifacts | {"more_teachers": more}))
+    known = [Trial(**row) for row in spec["proposed"]["known"]]
     trial = run_trial(
         SearchConfig.model_validate_json(json.dumps(spec["config"])),
         context,
-        [Trial(**row) for row in spec["known"]],
-        spec["number"],
-        spec["point"],
-        least_accuracy=spec["least_accuracy"],
+        Proposed(**(spec["proposed"] | {"known": known})),
     )
     Path(sys.argv[2]).write_text(json.dumps(asdict(trial)), encoding="utf-8")
 

@@ -114,6 +114,12 @@ def brier_loss(probabilities_NC: Floats, labels_N: Ints) -> float:
     return float(brier_losses(probabilities_NC, labels_N).mean())
 
 
+def in_wrong_order(probabilities_NC: Floats) -> Floats:
+    """probabilities_NC of a model that is wrong wherever it was right: each class's under the next one's name, or, of a
+    label alone, what is left to 1."""
+    return 1 - probabilities_NC if probabilities_NC.shape[1] == 1 else np.roll(probabilities_NC, 1, axis=1)
+
+
 def fit_temperature(logits_NC: Floats, labels_N: Ints) -> float:
     """The temperature in [0.05, 20] whose softmax has the least negative log-likelihood on these rows.
 

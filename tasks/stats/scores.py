@@ -9,13 +9,7 @@ from scipy.stats import rankdata
 
 from tasks.stats.bootstrap import NUM_RESAMPLES, about, bca_ends, row_weights
 from tasks.stats.multi_label import difference
-from tasks.stats.sums import (
-    MAX_LOST,
-    SumStatistic,
-    jackknife_skew,
-    resampled_counts,
-    sums_interval,
-)
+from tasks.stats.sums import MAX_LOST, SumStatistic, jackknife_skew, resampled_counts, sums_interval
 from tasks.types import Interval
 
 Floats = NDArray[np.float64]

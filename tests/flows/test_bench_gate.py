@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models
 
 from bento.predictor import Predictor
 from flows import bench_gate
+from flows import bench_gate_trials as trials
 from flows.bench_gate import (
     accuracy_rows,
     calibration_row,
@@ -28,7 +29,7 @@ from tests.tiny import tiny_tokenizer, write_tiny_model
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_gate, "NUM_TRIALS", 40)
+    monkeypatch.setattr(trials, "NUM_TRIALS", 40)
     monkeypatch.setattr(bench_gate, "NUM_MARGIN_TRIALS", 40)
 
 
@@ -81,7 +82,7 @@ def test_every_fault_is_caught_and_equal_models_get_through(teacher: Predictions
 
 
 def test_a_gate_that_lets_everything_pass_is_seen(teacher: Predictions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_gate, "_passes", lambda verdicts: True)
+    monkeypatch.setattr(trials, "passes", lambda verdicts: True)
     rows = accuracy_rows(teacher, 0.04, np.random.default_rng(0))
     assert [row["met"] for row in rows] == [False, False, False, True]
     assert [row["met"] for row in loss_rows(teacher, np.random.default_rng(0))] == [False, False]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flows import bench_gate_tasks
+from flows import bench_gate_trials as trials
 from flows.bench_gate_tasks import metric_value, miscalibrated, task_rows, without_class, worse_by
 from tasks.confidences import answered
 from tasks.data.truths import write_entities
@@ -19,7 +20,7 @@ FIRST = {"multi_label": "micro_f1", "score": "spearman", "entities": "entity_f1"
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_gate_tasks, "NUM_TRIALS", 12)
+    monkeypatch.setattr(trials, "NUM_TRIALS", 12)
     monkeypatch.setattr(bench_gate_tasks, "MAX_ROWS", 1_500)
 
 
@@ -89,7 +90,7 @@ def test_a_planted_confidence_is_wrong_and_leaves_the_answers(task: str) -> None
 
 
 def test_a_gate_that_lets_everything_pass_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_gate_tasks, "_passes", lambda verdicts: True)
+    monkeypatch.setattr(trials, "passes", lambda verdicts: True)
     rows = task_rows(teacher("multi_label"), GateConfig(), np.random.default_rng(0))
     margin, twice, order, few, _, broken, calibration = [row["met"] for row in rows]
     assert not any((margin, twice, order, few, broken, calibration))

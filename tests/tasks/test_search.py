@@ -19,7 +19,7 @@ from tasks.search import one_after_another, read_search, search
 from tasks.search import trials as trial_module
 from tasks.search.choice import choose, pareto_front, with_front
 from tasks.search.space import SearchConfig, chain_of
-from tasks.search.trials import Trial
+from tasks.search.trials import Proposed, Trial
 from tests.tasks.compress.test_distil import MINILM
 
 PLAIN: dict[str, Any] = {
@@ -74,6 +74,10 @@ def test_nothing_trained_is_an_error_with_the_reasons() -> None:
         choose(SearchConfig(), [beyond], 0.9)
 
 
+def proposed(number: int, least_accuracy: float, *known: Trial) -> Proposed:
+    return Proposed(number=number, point={}, known=known, least_accuracy=least_accuracy)
+
+
 def test_a_point_that_a_trained_one_beats_in_all_that_is_known_is_not_trained(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,9 +85,9 @@ def test_a_point_that_a_trained_one_beats_in_all_that_is_known_is_not_trained(
     monkeypatch.setattr(trial_module, "_sketch", lambda *_: sketched)
     monkeypatch.setattr(trial_module, "_train", lambda *_: pytest.fail("it was trained"))
     better = trial(1, 0.9, 0.9, 5.0, probe=0.5)
-    found = trial_module.run_trial(SearchConfig(), context, [better], 7, {}, least_accuracy=0.95)
+    found = trial_module.run_trial(SearchConfig(), context, proposed(7, 0.95, better))
     assert (found.state, found.why) == ("cannot_win", "point 1 is better in all that is known")
-    found = trial_module.run_trial(SearchConfig(latency_ms=0.5), context, [], 7, {}, least_accuracy=0.9)
+    found = trial_module.run_trial(SearchConfig(latency_ms=0.5), context, proposed(7, 0.9))
     assert (found.state, found.why) == ("beyond_limits", "1.00 ms, more than 0.5")
 
 
@@ -112,7 +116,7 @@ def test_a_point_that_loses_more_behind_the_probe_beats_no_other_unless_it_is_ac
     monkeypatch.setattr(trial_module, "_sketch", lambda *_: sketched)
     monkeypatch.setattr(trial_module, "_train", lambda *_: replace(sketched, state="trained", accuracy=0.9))
     other = trial(1, accuracy, 1.0, 1.0, point=lossier)
-    found = trial_module.run_trial(SearchConfig(prefer=prefer), context, [other], 7, {}, least_accuracy=0.9)
+    found = trial_module.run_trial(SearchConfig(prefer=prefer), context, proposed(7, 0.9, other))
     assert found.state == state
 
 
@@ -123,7 +127,7 @@ def test_a_technique_that_fails_is_a_failed_trial_with_its_reason(
         raise RetortError("distil: collapsed")
 
     monkeypatch.setattr(trial_module, "_sketch", fail)
-    found = trial_module.run_trial(SearchConfig(), context, [], 3, {}, least_accuracy=0.9)
+    found = trial_module.run_trial(SearchConfig(), context, proposed(3, 0.9))
     assert (found.state, found.why) == ("failed", "distil: collapsed")
 
 
@@ -134,14 +138,14 @@ def test_any_other_fault_of_one_point_is_a_failed_trial_too(
         raise IndexError("index out of range")
 
     monkeypatch.setattr(trial_module, "_sketch", fail)
-    found = trial_module.run_trial(SearchConfig(), context, [], 3, {}, least_accuracy=0.9)
+    found = trial_module.run_trial(SearchConfig(), context, proposed(3, 0.9))
     assert (found.state, found.why) == ("failed", "IndexError: index out of range")
     assert caplog.records[0].exc_info, "with its traceback"
 
 
 def test_a_process_that_dies_is_a_failed_trial(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_module.sys, "executable", "false")
-    found = trial_module.run_apart(SearchConfig(), context, [], 3, {}, least_accuracy=0.9)
+    found = trial_module.run_apart(SearchConfig(), context, proposed(3, 0.9))
     assert (found.state, found.why) == ("failed", "its process ended with 1; see the log above")
 
 
@@ -152,7 +156,10 @@ def test_points_that_all_failed_are_an_error_that_does_not_blame_the_limits() ->
 
 
 def test_the_process_of_a_trial_ends_with_the_search_that_started_it() -> None:
-    child = "import os; from tasks.search.trials import _end_with; print(flush=True); _end_with(os.getppid())"
+    child = (
+        "import os; from tasks.search.trials import _end_with; parent = os.getppid(); print(flush=True); "
+        "_end_with(parent)"
+    )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as search_process:
         assert search_process.stdout is not None
@@ -266,5 +273,7 @@ def test_a_space_smaller_than_the_trials_is_walked_once(context: Context, monkey
     assert len(read_search(step.artifact.path).trials) == 4
 
 
-def _planted(_config: SearchConfig, _context: Context, _known: Any, number: int, point: Any, **_more: Any) -> Trial:
-    return replace(trial(number, 0.9, float(point["num_layers"]), float(point["intermediate_size"])), point=point)
+def _planted(_config: SearchConfig, _context: Context, proposed: Proposed) -> Trial:
+    point = proposed.point
+    found = trial(proposed.number, 0.9, float(point["num_layers"]), float(point["intermediate_size"]))
+    return replace(found, point=point)

@@ -19,6 +19,7 @@ from tasks.gate import (
     judge_parts,
     metric_rules,
 )
+from tasks.gate.verdicts import rows_for_difference, rows_for_mean
 from tasks.types import EntityPredictions, SigmoidPredictions
 
 MARGIN = 0.05
@@ -90,6 +91,14 @@ def test_two_models_that_answer_alike_need_as_many_rows_as_the_margin_asks_for()
     found = judge_one(reference, reference, micro_f1=MarginGate(margin=0.01))
     assert (found.outcome, found.observed) == ("inconclusive", 0)
     assert 200 < found.needed_n < 1_000
+
+
+def test_the_rows_asked_for_are_those_of_a_mean_and_of_an_exact_interval_at_the_ends():
+    of_a_mean = rows_for_mean(500, 0.02, 0.01, 0.05)
+    assert rows_for_difference(500, 0.02, 0.02, 0.01, 0.05) == of_a_mean
+    assert rows_for_difference(100, 0.03, 0.0, 0.01, 0.05) == pytest.approx(299, abs=25), "the rule of three"
+    assert of_a_mean < rows_for_difference(500, 0.025, 0.015, 0.01, 0.05) < 1.5 * of_a_mean
+    assert rows_for_difference(500, 0.02, 0.02, 0.0, 0.05) is None
 
 
 def _share_that_costs(margin, rng):

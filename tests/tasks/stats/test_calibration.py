@@ -10,6 +10,7 @@ from tasks.stats.calibration import (
     calibration_error,
     calibration_error_interval,
     fit_temperature,
+    in_wrong_order,
     reliability_curve,
     set_brier_losses,
 )
@@ -124,3 +125,9 @@ def test_the_reliability_curve_is_what_the_calibration_error_sums():
     assert curve["num_answers"].sum() == 500
     error = (curve["num_answers"] * np.abs(curve["confidence"] - curve["accuracy"])).sum() / 500
     assert error == pytest.approx(calibration_error(probabilities_NC, labels_N))
+
+
+def test_in_the_wrong_order_what_was_right_is_wrong():
+    probabilities_NC = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
+    assert in_wrong_order(probabilities_NC).tolist() == [[0.1, 0.7, 0.2], [0.8, 0.1, 0.1]]
+    assert in_wrong_order(np.array([[0.9]])) == pytest.approx(0.1)
