@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bento.errors import DataError, UserError
-from flows import bench_gate
+from flows import bench_gate, bench_gate_trials
 from flows.bench_drift import corpus as corpora
 from flows.bench_drift import run
 from flows.bench_drift.corpus import Corpus, read_corpora, read_corpus
@@ -72,7 +72,7 @@ def test_a_set_without_labels_is_refused(tmp_path: Path, encoder: Artifact) -> N
 def test_planted_models_meet_the_gate_and_equal_ones_get_through(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_gate, "NUM_TRIALS", 40)
+    monkeypatch.setattr(bench_gate_trials, "NUM_TRIALS", 40)
     monkeypatch.setattr(bench_gate, "NUM_MARGIN_TRIALS", 40)
     margin, twice, _, equal, broken = planted_rows(lab_of(corpus))
     assert margin["metric"] == "gate, clusters: worse by the margin: passes of 40 trials"
