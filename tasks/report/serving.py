@@ -21,16 +21,16 @@ LIMIT_MS = 50.0
 
 
 def draw_serving(details: Mapping[str, Any], path: Path) -> None:
-    """The rates of the closed loop, p99 against the offered rate, and batching's curve, as far as they are there."""
+    """Rates of the closed loop, p99 by offered rate, batching's curve, memory by time, as far as they are there."""
     with matplotlib.rc_context(STYLE):
         panels = [("closed", details["closed"])] if "closed" in details else []
         panels += list(details.get("open", {}).items())
-        panels += [("batching", details["batching"])] if "batching" in details else []
+        panels += [(name, details[name]) for name in ("batching", "soak") if name in details]
         columns = min(COLUMNS, max(1, len(panels)))
         rows = max(1, -(-len(panels) // columns))
         figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
         for at, (name, found) in enumerate(panels):
-            draw = {"closed": draw_rates, "batching": draw_batching}.get(name, draw_probes)
+            draw = {"closed": draw_rates, "batching": draw_batching, "soak": draw_memory}.get(name, draw_probes)
             draw(figure.add_subplot(rows, columns, at + 1), found)
             figure.axes[-1].set_title(_title(name), loc="left", fontsize=10.5, color=LIGHT["muted"])
         figure.savefig(path, dpi=150)
@@ -74,9 +74,20 @@ def draw_batching(axes: Axes, batching: Mapping[str, Any]) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
+def draw_memory(axes: Axes, slices: Sequence[Mapping[str, float]]) -> None:
+    """Resident memory after each minute of half load."""
+    minutes = range(1, len(slices) + 1)
+    axes.plot(minutes, [one["resident_mb"] for one in slices], color=LIGHT["candidate"], linewidth=1.4)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("resident memory, MB")
+    axes.grid(True)
+
+
 def _colour(at: int) -> str:
     return LIGHT[COLOURS[at % len(COLOURS)]]
 
 
 def _title(name: str) -> str:
-    return {"closed": "32 connections", "batching": "Batching in process"}.get(name, f"Open loop, {name}")
+    titles = {"closed": "32 connections", "batching": "Batching in process", "soak": "Half load"}
+    return titles.get(name, f"Open loop, {name}")

@@ -133,12 +133,21 @@ def test_overload_without_a_refusal_says_nothing_of_their_time() -> None:
     assert (rows[3]["value"], rows[3]["met"]) == (None, None)
 
 
+def soaked(resident_mb: list[float], failed: int = 0) -> list[dict[str, float]]:
+    """Slices of half load; all that failed, in the last of them."""
+    slices = [{"per_s": 9.0, "p99_ms": 5.0, "failed": 0.0, "resident_mb": each} for each in resident_mb]
+    slices[-1]["failed"] = failed
+    return slices
+
+
 def test_memory_that_grows_is_seen_and_the_first_tenth_is_forgiven() -> None:
     flat = [50.0, *[100.0] * 18, 104.0]
     growing = [100.0 + at for at in range(20)]
-    assert soak.rows_of(flat, 0, 20)[0]["met"] is True
-    assert soak.rows_of(growing, 0, 20)[0]["met"] is False
-    assert soak.rows_of(flat, 3, 20)[1]["met"] is False
+    assert soak.rows_of(soaked(flat), 9.0, 20)[0]["met"] is True
+    assert soak.rows_of(soaked(growing), 9.0, 20)[0]["met"] is False
+    _, failed, p99 = soak.rows_of(soaked(flat, failed=3), 9.0, 20)
+    assert (failed["value"], failed["met"]) == (3, False)
+    assert p99["value"] == 5.0
 
 
 def test_a_soak_that_was_not_asked_for_says_so(bench: Bench) -> None:
