@@ -6,7 +6,7 @@ show it where the teacher is undecided, random words (Krishna 2020, arXiv:1910.1
 nothing to do with the training's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +50,18 @@ def splice(words: list[str], other: list[str], rng: np.random.Generator) -> list
     return words[: int(rng.integers(1, len(words) + 1))] + other[int(rng.integers(0, len(other))) :]
 
 
-def altered_copies(texts: Sequence[Any], how: Alteration, *, copies: int, rng: np.random.Generator) -> list[Any]:
-    """`copies` altered versions of each text (or pair, each half altered on its own), without repeats."""
+def altered_copies(
+    texts: Sequence[Any], versions: Iterable[Sequence[Any]], how: Alteration, *, rng: np.random.Generator
+) -> list[Any]:
+    """An altered copy of each text (or pair, each half altered on its own) of each version of `texts`.
+
+    Without repeats, and without `texts` themselves.
+    """
     seen = set(texts)
     found = []
-    for _ in range(copies):
-        for text in texts:
-            other = texts[int(rng.integers(len(texts)))] if rng.random() < how.mix else None
+    for version in versions:
+        for text in version:
+            other = version[int(rng.integers(len(version)))] if rng.random() < how.mix else None
             copy = _alter(text, other, how, rng)
             if copy not in seen:
                 seen.add(copy)

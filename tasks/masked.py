@@ -7,7 +7,7 @@ Shapes: B batch, T tokens, M masked tokens, H hidden size, V vocabulary.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,10 +30,11 @@ TOP_K = 20
 IGNORED = -100
 
 
-def replace_words(texts: Sequence[Any], context: "Context", *, share: float) -> list[Any]:
-    """Each text (or pair) with about `share` of its one-token words drawn anew from the encoder's expectations.
+def replaced_words(texts: Sequence[Any], context: "Context", *, share: float, versions: int) -> Iterator[list[Any]]:
+    """`versions` times all texts (or pairs), each with about `share` of its one-token words drawn anew.
 
-    Raises: UserError for tokenizers without a mask token.
+    Each version draws its own, so that no word is lost from all of them. Raises: UserError for tokenizers without a
+    mask token.
     """
     from transformers import AutoTokenizer
 
@@ -42,11 +43,58 @@ def replace_words(texts: Sequence[Any], context: "Context", *, share: float) -> 
         raise UserError("transfer.replace: expected a tokenizer with a mask token, got none; set replace to 0")
     pairs = not isinstance(texts[0], str)
     flat = [half for text in texts for half in text] if pairs else list(texts)
-    model = load_classifier(context.teacher.path)
-    rows = tokenize(tokenizer, flat, max_tokens=context.max_tokens)
-    head = _fit_head(model, rows, tokenizer, context.seed)
-    found = _replaced(flat, model, head, tokenizer, context, share)
-    return list(zip(found[::2], found[1::2], strict=True)) if pairs else found
+    replacer = _Replacer(flat, tokenizer, context)
+
+    def version(number: int) -> list[Any]:
+        found = replacer.draw(flat, share, seed=context.seed + number)
+        log.info("masked words drawn, %d of %d times", number, versions)
+        return list(zip(found[::2], found[1::2], strict=True)) if pairs else found
+
+    return map(version, range(1, versions + 1))
+
+
+class _Replacer:
+    """The teacher's encoder with a head that says which words it expects where a mask stands."""
+
+    def __init__(self, texts: Sequence[str], tokenizer: Any, context: "Context") -> None:
+        self.tokenizer, self.max_tokens = tokenizer, context.max_tokens
+        self.model = load_classifier(context.teacher.path)
+        self.head = _fit_head(
+            self.model, tokenize(tokenizer, texts, max_tokens=self.max_tokens), tokenizer, context.seed
+        )
+        self.allowed_V = _whole_words(tokenizer, self.model.config.vocab_size)
+
+    def draw(self, texts: Sequence[str], share: float, seed: int) -> list[str]:
+        """Draw each chosen word once from the `TOP_K` likeliest whole words."""
+        import torch
+
+        rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        found = list(texts)
+        by_length = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        for start in range(0, len(texts), BATCH_SIZE):
+            chosen = by_length[start : start + BATCH_SIZE]
+            for at, text in zip(chosen, self._drawn([texts[at] for at in chosen], share, rng, generator), strict=True):
+                found[at] = text
+        return found
+
+    def _drawn(self, texts: list[str], share: float, rng: np.random.Generator, generator: Any) -> list[str]:
+        import torch
+
+        encoded = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt",
+            return_offsets_mapping=True,
+        )  # fmt: skip
+        batch = {name: encoded[name] for name in encoded if name != "offset_mapping"}
+        words = [encoded.word_ids(at) for at in range(len(texts))]
+        targets_BT = _mask(batch, self.tokenizer, share, rng, words=words)
+        with torch.inference_mode():
+            states_BTH = _states(self.model, batch, make_accelerator())
+            scores_MV = self.head(states_BTH[targets_BT != IGNORED]).float().cpu()
+        drawn = iter(_pick(scores_MV + self.allowed_V, generator))
+        return [
+            _spliced(text, [(spans[at], next(drawn)) for at in _chosen(targets)], self.tokenizer)
+            for text, spans, targets in zip(texts, encoded["offset_mapping"].tolist(), targets_BT, strict=True)
+        ]
 
 
 def _fit_head(model: Any, rows: Rows, tokenizer: Any, seed: int) -> Any:
@@ -79,33 +127,6 @@ def _fit_head(model: Any, rows: Rows, tokenizer: Any, seed: int) -> Any:
     return head.eval()
 
 
-def _replaced(texts: list[str], model: Any, head: Any, tokenizer: Any, context: "Context", share: float) -> list[str]:
-    """Draw each chosen word once from the `TOP_K` likeliest whole words."""
-    import torch
-
-    rng = np.random.default_rng(context.seed + 1)
-    generator = torch.Generator().manual_seed(context.seed + 1)
-    accelerator = make_accelerator()
-    allowed_V = _whole_words(tokenizer, model.config.vocab_size)
-    found: list[str] = []
-    for start in range(0, len(texts), BATCH_SIZE):
-        part = texts[start : start + BATCH_SIZE]
-        encoded = tokenizer(
-            part, padding=True, truncation=True, max_length=context.max_tokens, return_tensors="pt",
-            return_offsets_mapping=True,
-        )  # fmt: skip
-        batch = {name: encoded[name] for name in encoded if name != "offset_mapping"}
-        targets_BT = _mask(batch, tokenizer, share, rng, words=[encoded.word_ids(at) for at in range(len(part))])
-        with torch.inference_mode():
-            scores_MV = head(_states(model, batch, accelerator)[targets_BT != IGNORED]).float().cpu()
-        drawn = iter(_draw(scores_MV + allowed_V, generator))
-        found += [
-            _spliced(text, [(spans[at], next(drawn)) for at in _chosen(targets)], tokenizer)
-            for text, spans, targets in zip(part, encoded["offset_mapping"].tolist(), targets_BT, strict=True)
-        ]
-    return found
-
-
 def _states(model: Any, batch: dict[str, Any], accelerator: Any) -> Any:
     """Last hidden states_BTH without gradients."""
     import torch
@@ -126,8 +147,8 @@ def _mask(
     import torch
 
     ids_BT = batch["input_ids"]
-    special = torch.tensor([token in tokenizer.all_special_ids for token in ids_BT.flatten().tolist()])
-    eligible_BT = ~special.view_as(ids_BT) & batch["attention_mask"].bool()
+    special_BT = torch.isin(ids_BT, torch.tensor(tokenizer.all_special_ids))
+    eligible_BT = ~special_BT & batch["attention_mask"].bool()
     if words is not None:
         eligible_BT &= torch.tensor([[_alone(row, at) for at in range(len(row))] for row in words])
     chosen_BT = eligible_BT & torch.from_numpy(rng.random(tuple(ids_BT.shape)) < share)
@@ -144,7 +165,7 @@ def _chosen(targets_T: Any) -> list[int]:
     return [at for at, target in enumerate(targets_T.tolist()) if target != IGNORED]
 
 
-def _draw(scores_MV: Any, generator: Any) -> list[int]:
+def _pick(scores_MV: Any, generator: Any) -> list[int]:
     import torch
 
     if not len(scores_MV):
@@ -166,9 +187,9 @@ def _whole_words(tokenizer: Any, vocab_size: int) -> Any:
     """0 for tokens that are a word by themselves, minus infinity for pieces, marks and special tokens."""
     import torch
 
-    allowed_V = torch.full((vocab_size,), -torch.inf)
+    allowed_V, special = torch.full((vocab_size,), -torch.inf), set(tokenizer.all_special_ids)
     for token, at in tokenizer.get_vocab().items():
-        if token.lstrip("Ġ▁").isalpha() and at not in tokenizer.all_special_ids:
+        if token.lstrip("Ġ▁").isalpha() and at not in special:
             allowed_V[at] = 0.0
     return allowed_V
 

@@ -5,6 +5,8 @@ The teacher's logits are computed once for a set of settings and shared by every
 
 import json
 import logging
+from collections.abc import Iterable
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +54,7 @@ class TransferConfig(Section):
     """Largest share of a copy's words that become random ones of the tokenizer's frequent words; each copy draws its
     own. Shows the student what the teacher says of text about something else."""
     replace: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the words that the teacher's encoder replaces by what it would expect there."""
+    """Share of the words that the teacher's encoder replaces by what it would expect there, others in each copy."""
 
 
 RECENT_ONLY = TransferConfig(copies=0)
@@ -98,14 +100,14 @@ def read_transfer(config: TransferConfig, context: "Context") -> tuple[list[Any]
 def _make(config: TransferConfig, context: "Context", out: Path) -> None:
     train = list(read_split(context.data.path, "train").texts)
     rng = np.random.default_rng(context.seed)
-    sources = train
-    if config.replace > 0:
-        from tasks.masked import replace_words
-
-        sources = replace_words(train, context, share=config.replace)
     copies = num_copies(len(train)) if config.copies is None else config.copies
+    versions: Iterable[list[Any]] = repeat(train, copies)
+    if config.replace > 0 and copies:
+        from tasks.masked import replaced_words
+
+        versions = replaced_words(train, context, share=config.replace, versions=copies)
     texts = read_unlabelled(context.data.path) + _file_texts(config, train)
-    texts += altered_copies(sources, _alteration(config, context), copies=copies, rng=rng)
+    texts += altered_copies(train, versions, _alteration(config, context), rng=rng)
     if not texts:
         raise DataError("transfer: expected a file or copies >= 1, got neither; give one, or leave transfer out")
     log.info("the teacher answers %d texts without labels", len(texts))

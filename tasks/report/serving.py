@@ -1,6 +1,6 @@
 """What a benchmark of serving has measured, as one picture: a panel for each part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def draw_serving(details: Mapping[str, Any], path: Path) -> None:
         rows = max(1, -(-len(panels) // columns))
         figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
         for at, (name, found) in enumerate(panels):
-            draw = {"closed": draw_rates, "batching": draw_batching, "soak": draw_memory}.get(name, draw_probes)
+            draw = DRAWN_BY.get(name, draw_probes)
             draw(figure.add_subplot(rows, columns, at + 1), found)
             figure.axes[-1].set_title(_title(name), loc="left", fontsize=10.5, color=LIGHT["muted"])
         figure.savefig(path, dpi=150)
@@ -82,6 +82,13 @@ def draw_memory(axes: Axes, slices: Sequence[Mapping[str, float]]) -> None:
     axes.set_xlabel("minutes")
     axes.set_ylabel("resident memory, MB")
     axes.grid(True)
+
+
+DRAWN_BY: Mapping[str, Callable[[Axes, Any], None]] = {
+    "closed": draw_rates,
+    "batching": draw_batching,
+    "soak": draw_memory,
+}
 
 
 def _colour(at: int) -> str:

@@ -39,10 +39,10 @@ def test_a_splice_begins_as_one_text_and_ends_as_the_other() -> None:
 def test_copies_are_new_and_repeat_under_a_seed() -> None:
     texts = [" ".join(WORDS), "where is my new card", "how do i top up"]
     how = Alteration(drop=0.2, typos=0.1, mix=0.3)
-    found = altered_copies(texts, how, copies=5, rng=np.random.default_rng(7))
+    found = altered_copies(texts, [texts] * 5, how, rng=np.random.default_rng(7))
     assert len(set(found)) == len(found) > 8
     assert not set(found) & set(texts)
-    assert found == altered_copies(texts, how, copies=5, rng=np.random.default_rng(7))
+    assert found == altered_copies(texts, [texts] * 5, how, rng=np.random.default_rng(7))
 
 
 def test_random_words_replace_their_share_and_each_copy_draws_its_own() -> None:
@@ -51,18 +51,27 @@ def test_random_words_replace_their_share_and_each_copy_draws_its_own() -> None:
     shares = [sum(word in ("zebra", "moon") for word in words) / len(WORDS) for words in changed]
     assert abs(np.mean(shares) - 0.25) < 0.02
     how = Alteration(drop=0, typos=0, mix=0, random=0.8, vocabulary=["zebra"])
-    copies = [copy.split() for copy in altered_copies([" ".join(WORDS * 4)], how, copies=300, rng=rng)]
+    text = [" ".join(WORDS * 4)]
+    copies = [copy.split() for copy in altered_copies(text, [text] * 300, how, rng=rng)]
     drawn = [words.count("zebra") / len(words) for words in copies]
     assert abs(np.mean(drawn) - 0.4) < 0.03
     assert np.quantile(drawn, 0.05) < 0.12
     assert np.quantile(drawn, 0.95) > 0.68
     none = replace(how, random=0.0)
-    assert altered_copies([" ".join(WORDS)], none, copies=3, rng=rng) == []
+    assert altered_copies(text, [text] * 3, none, rng=rng) == []
+
+
+def test_each_version_is_altered_and_the_texts_themselves_are_left_out() -> None:
+    none = Alteration(drop=0, typos=0, mix=0)
+    versions = [["a red car"], ["a blue car"], ["a red car"], ["a green car"], ["a blue car"]]
+    found = altered_copies(["a red car"], iter(versions), none, rng=np.random.default_rng(0))
+    assert found == ["a blue car", "a green car"]
 
 
 def test_both_halves_of_a_pair_are_altered() -> None:
     pairs = [("a man plays a guitar on stage", "someone is playing music there"), ("a dog runs", "an animal moves")]
-    found = altered_copies(pairs, Alteration(drop=0.4, typos=0.0, mix=0.5), copies=8, rng=np.random.default_rng(0))
+    how = Alteration(drop=0.4, typos=0.0, mix=0.5)
+    found = altered_copies(pairs, [pairs] * 8, how, rng=np.random.default_rng(0))
     assert all(isinstance(pair, tuple) and len(pair) == 2 for pair in found)
     assert any(first not in pairs[0] for first, _ in found)
     assert any(second not in (pairs[0][1], pairs[1][1]) for _, second in found)

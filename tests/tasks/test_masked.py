@@ -8,15 +8,16 @@ from transformers import AutoTokenizer
 from bento.errors import UserError
 from tasks import masked
 from tasks.compress.context import Context
-from tasks.masked import IGNORED, replace_words
+from tasks.masked import IGNORED, replaced_words
 
 TEXTS = ["the car over there is red", "a blue lamp was seen", "unbelievable!"] * 10
 
 
 def test_about_the_asked_share_of_whole_words_is_replaced(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masked, "NUM_STEPS", 5)
-    found = replace_words(TEXTS, context, share=0.5)
-    assert found == replace_words(TEXTS, context, share=0.5), "the same seed draws the same words"
+    found, other = replaced_words(TEXTS, context, share=0.5, versions=2)
+    assert found == next(replaced_words(TEXTS, context, share=0.5, versions=1)), "the same seed draws the same words"
+    assert sum(a != b for a, b in zip(found, other, strict=True)) > 10, "each version draws its own"
     differ = [
         sum(a != b for a, b in zip(old.split(), new.split(), strict=True))
         for old, new in zip(TEXTS, found, strict=True)
@@ -27,13 +28,13 @@ def test_about_the_asked_share_of_whole_words_is_replaced(context: Context, monk
 
 def test_nothing_is_replaced_at_a_share_of_none(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masked, "NUM_STEPS", 1)
-    assert replace_words(TEXTS, context, share=0.0) == TEXTS
+    assert list(replaced_words(TEXTS, context, share=0.0, versions=1)) == [TEXTS]
 
 
 def test_pairs_stay_pairs(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masked, "NUM_STEPS", 1)
     pairs = [("the car is red", "a blue lamp"), ("a tree", "the green road")]
-    found = replace_words(pairs, context, share=0.9)
+    (found,) = replaced_words(pairs, context, share=0.9, versions=1)
     assert [tuple(map(type, pair)) for pair in found] == [(str, str), (str, str)]
     assert found != pairs
 
@@ -77,4 +78,4 @@ def test_a_tokenizer_without_a_mask_is_refused(context: Context, tmp_path: Any) 
     (folder / "special_tokens_map.json").unlink()
     changed = replace(context, teacher=replace(context.teacher, path=folder))
     with pytest.raises(UserError, match="a mask token"):
-        replace_words(TEXTS, changed, share=0.5)
+        replaced_words(TEXTS, changed, share=0.5, versions=1)
