@@ -251,6 +251,9 @@ class Batcher:
             failed = isinstance(outcome, Exception)
             if one.then is not None:
                 one.then(None if failed else outcome)
+                one.then = (
+                    None  # it knows its text, and a cycle would stay until a garbage collection stops the service
+                )
             for answer in one.answers:
                 if answer.done():  # its client has gone meanwhile
                     continue

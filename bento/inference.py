@@ -160,7 +160,7 @@ class Inference:
     ) -> dict[Key, Answer]:
         loop = asyncio.get_running_loop()
         after_s = min(WATCH_AFTER_S, max(0.0, deadline - time.perf_counter()))
-        watching = loop.call_later(after_s, _Watch, futures.values(), deadline, receive)
+        watching = loop.call_later(after_s, _watch, futures.values(), deadline, receive)
         try:
             return {key: await future for key, future in futures.items()}
         except DeadlineError as error:
@@ -175,22 +175,21 @@ class Inference:
                     future.exception()  # seen, so asyncio does not complain of those after the first
 
 
-class _Watch:
-    """Ends futures at their deadline, or when the client goes away before."""
+def _watch(futures: Iterable[asyncio.Future[Answer]], deadline: float, receive: Receive) -> None:
+    """End futures at their deadline, or when the client goes away before."""
+    watched = list(futures)
+    task = asyncio.ensure_future(_end(watched, deadline, receive))
+    watched[-1].add_done_callback(lambda _: task.cancel())
 
-    def __init__(self, futures: Any, deadline: float, receive: Receive) -> None:
-        self.futures = list(futures)
-        self.task = asyncio.ensure_future(self._end(deadline, receive))
-        self.futures[-1].add_done_callback(lambda _: self.task.cancel())
 
-    async def _end(self, deadline: float, receive: Receive) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.perf_counter())):
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-            why: Exception = ClientGoneError()
-        except TimeoutError:
-            why = DeadlineError("the deadline passed before the answer was there")
-        for future in self.futures:
-            if not future.done():
-                future.set_exception(why)
+async def _end(futures: Sequence[asyncio.Future[Answer]], deadline: float, receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.perf_counter())):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        why: Exception = ClientGoneError()
+    except TimeoutError:
+        why = DeadlineError("the deadline passed before the answer was there")
+    for future in futures:
+        if not future.done():
+            future.set_exception(why)

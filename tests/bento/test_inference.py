@@ -1,6 +1,7 @@
 """From texts to answers: known ones come from the cache, what several ask at once runs once, nobody waits in vain."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, MutableMapping, Sequence
@@ -14,7 +15,7 @@ from tokenizers import Encoding
 from bento.answer import Answer
 from bento.batcher import Batcher
 from bento.cache import AnswerCache, RedisCache
-from bento.inference import Inference, Receive
+from bento.inference import WATCH_AFTER_S, Inference, Receive
 from bento.metrics import Metrics
 from bento.predictor import Predictor, Text
 from bento.schemas import ApiError
@@ -137,6 +138,28 @@ async def test_a_deadline_is_kept_while_the_model_hangs(predictor: CountingPredi
                 await ask(one, predictor, "card", timeout_s=timeout_s)
         predictor.gate.set()
     assert (late.value.status, late.value.code) == (503, "deadline_exceeded")
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 2 * WATCH_AFTER_S], ids=["at once", "late enough to be watched"])
+async def test_an_answer_leaves_nothing_to_the_garbage_collector(predictor: CountingPredictor, delay_s: float) -> None:
+    """Cycles would stay until a full collection, during which nobody is answered."""
+    async with inference() as one:
+        await ask(one, predictor, "card")
+        gc.collect()
+        gc.disable()
+        try:
+            for round_ in range(4):
+                predictor.gate.clear()
+                asking = [asyncio.create_task(ask(one, predictor, f"{round_} {at}")) for at in range(10)]
+                await asyncio.sleep(delay_s)
+                predictor.gate.set()
+                await asyncio.gather(*asking)
+            del asking
+            await asyncio.sleep(0.01)
+            num_found = gc.collect()
+        finally:
+            gc.enable()
+    assert num_found < 40
 
 
 async def test_long_texts_are_tokenised_beside_the_event_loop(predictor: CountingPredictor) -> None:
