@@ -249,11 +249,10 @@ class Batcher:
         self._count(-len(run), -sum(one.cost_ms for one in run))
         for one, outcome in zip(run, outcomes, strict=True):
             failed = isinstance(outcome, Exception)
-            if one.then is not None:
-                one.then(None if failed else outcome)
-                one.then = (
-                    None  # it knows its text, and a cycle would stay until a garbage collection stops the service
-                )
+            # It knows `one`: the cycle would be left to garbage collections, which stop all answers.
+            then, one.then = one.then, None
+            if then is not None:
+                then(None if failed else outcome)
             for answer in one.answers:
                 if answer.done():  # its client has gone meanwhile
                     continue
