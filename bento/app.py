@@ -243,6 +243,7 @@ def _endpoint(server: Server, path: str, handler: Handler) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         started = arrived_at(request)
         try:
+            server.overload.check(request)
             response = await handler(server, request)
         except ApiError as refusal:
             response = _failed(server, refusal, path)

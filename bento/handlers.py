@@ -76,7 +76,6 @@ async def read_body(request: Request) -> bytes:
 
 async def predict(server: "Server", request: Request) -> Response:
     """`POST /predict`."""
-    server.overload.check(request)
     received_at = time.time()
     message = parse(PredictRequest, decode(await read_body(request)))
     texts = message.inputs()
@@ -385,7 +384,6 @@ async def v2_model_ready(server: "Server", request: Request) -> Response:
 
 async def v2_infer(server: "Server", request: Request) -> Response:
     """`POST /v2/models/NAME/infer`."""
-    server.overload.check(request)
     received_at = time.time()
     json_part, binary = protocol_v2.split_body(await read_body(request), request.headers)
     message = parse(V2Request, decode(json_part))

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from bento.app import Server, create_app
+from bento.app import Server, create_app, direct_predict
 from bento.connections import Behind
 from bento.metrics import Metrics
 from bento.overload import AT_ONCE, Load, Overload, Turns
@@ -218,3 +218,13 @@ def test_a_request_whose_client_does_not_read_is_not_in_flight() -> None:
         client.sendall(get(b"/") * 2)
         time.sleep(0.5)
         assert (num_begun, overload.load.in_flight) == (2, 0)
+
+
+def test_under_load_whoever_has_no_key_is_refused_alike_on_both_ways(make_server: Callable[..., Server]) -> None:
+    server = make_server(api_keys="k" * 32)
+    with live(create_app(server), Behind(server.overload, direct_predict(server))) as url:
+        burden(server.overload.load, 100_000, 0.01)
+        plain = httpx.post(f"{url}/predict", json={"text": "my card"})
+        long = httpx.post(f"{url}/predict", json={"text": "my card"}, headers={"Origin": url})
+        v2 = httpx.post(f"{url}/v2/models/tiny/infer", json={})
+    assert [answer.status_code for answer in (plain, long, v2)] == [429, 429, 429]
