@@ -74,7 +74,7 @@ async def test_a_few_begin_in_each_iteration_and_in_the_order_in_which_they_came
 
 def test_nothing_is_refused_while_answers_come_in_time() -> None:
     overload = make_overload(deadline_ms=100)
-    burden(overload.load, 50, 0.001)
+    burden(overload.load, 20, 0.001)
     assert overload.refusal([]) is None
 
 
