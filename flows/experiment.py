@@ -35,6 +35,7 @@ from tasks.notices import Kind
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
 from tasks.report.experiment import write_experiment_report
+from tasks.report.page import markdown_cell
 
 log = logging.getLogger("retort.experiment")
 
@@ -109,7 +110,7 @@ def experiment(config: str, overrides: list[str] | None = None) -> dict[str, Any
     if kind is not None:
         notify(chosen.notify, chosen.name, kind, result["reason"])
     create_markdown_artifact(
-        f"# {result['name']}: {result['state']}\n\n{result['reason']}",
+        f"# {result['name']}: {result['state']}\n\n{markdown_cell(result['reason'])}",
         key=f"{result['name'].replace('_', '-')}-experiment",
     )
     return result

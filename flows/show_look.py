@@ -8,6 +8,7 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.look_report import Story
+from tasks.report.page import markdown_cell
 from tasks.report.theme import STATES
 from tasks.report.timeline import data_url, timeline_figure
 
@@ -41,10 +42,10 @@ def markdown(result: Mapping[str, Any], picture: str) -> str:
         (
             f"# {result['name']}: {word.lower()}",
             f"Champion: version {result['champion']}. Action: **{result['action'].replace('_', ' ')}**.",
-            f"{result['reason']}.",
+            f"{markdown_cell(result['reason'])}.",
             f"![Drift and audited accuracy over the looks]({picture})",
             f"Report: `{result['report']}`",
-            f"Not in MLflow: {result['untracked']}"
+            f"Not in MLflow: {markdown_cell(result['untracked'])}"
             if result["untracked"]
             else f"MLflow run: {result['mlflow_run_id']}",
         )

@@ -31,6 +31,12 @@ def test_a_look_that_mlflow_did_not_take_is_said() -> None:
     assert "Not in MLflow: MLflow was away" in text
 
 
+def test_what_comes_from_data_is_shown_as_it_is() -> None:
+    text = markdown(RESULT | {"reason": "label <img src=x> [a](b) moved", "untracked": "no | <b>"}, "data:,")
+    assert "label &lt;img src=x&gt; \\[a\\](b) moved." in text
+    assert "Not in MLflow: no \\| &lt;b&gt;" in text
+
+
 def test_each_test_has_a_row_and_harm_has_one_without_enough_labels_too() -> None:
     assert [(row["test"], row["p"], row["answer"]) for row in evidence_rows(RESULT)] == [
         ("predicted labels", "0.0004", "changed"),
