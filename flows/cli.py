@@ -61,6 +61,10 @@ def main() -> None:
     except RetortError as error:
         _fail(error, 1)
     except Exception as error:
+        from flows.failures import no_prefect
+
+        if (told := no_prefect(error)) is not None:
+            _fail(told, 1)
         _print_failure(f"{type(error).__name__}: {error}")
         raise
 

@@ -1,6 +1,7 @@
 """What the surroundings do to a run, in words: a database that does not answer, a disk that is full."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 SQLITE_FULL, SQLITE_IO = "database or disk is full", "disk I/O error"
 ROOM_BYTES = 1_000_000
 """With less free than this SQLite cannot work."""
+NO_PREFECT = ("Failed to reach API", "Timed out while attempting to connect")
+"""How the messages of Prefect's client begin where its server does not answer."""
 
 
 class OutsideError(RetortError):
@@ -35,6 +38,16 @@ def in_words(what: str) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         raise _full(what, str(error.filename or settings.home())) from error
+
+
+def no_prefect(error: Exception) -> OutsideError | None:
+    """In words that Prefect's server does not answer, if it is that which `error` says."""
+    if not (isinstance(error, RuntimeError) and str(error).startswith(NO_PREFECT)):
+        return None
+    url = os.environ.get("PREFECT_API_URL")
+    wanted = "the Prefect server of PREFECT_API_URL" if url else "Prefect's temporary server to start"
+    remedy = "start it, or unset PREFECT_API_URL" if url else "the machine may be too busy"
+    return OutsideError(f"expected {wanted} to answer, but it does not ({error}); {remedy}, and run this again")
 
 
 def _is_full(error: sa.exc.DBAPIError) -> bool:
