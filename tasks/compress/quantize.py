@@ -4,6 +4,7 @@ Only products with a constant weight are touched: quantizing attention's activat
 nothing on a CPU. Embedding tables get a scale a row, or a block of a row in 4 bits.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -27,6 +28,10 @@ from tasks.quantization.workbench import Workbench
 from tasks.store import Step
 from tasks.types import Artifact, Section, Split
 
+log = logging.getLogger("retort.quantize")
+
+METHODS: tuple[Method, ...] = ("percentile", "min_max", "entropy")
+"""The default first: of equals it stays."""
 DEFAULT_PERCENTILE = 99.99
 NUM_INVARIANCE_ROWS = 64
 
@@ -44,8 +49,9 @@ class Quantize(Section):
     """Of a stored embedding."""
     per_channel: bool = True
     """One scale a weight column, which keeps more accuracy than one a matrix."""
-    calibration: Method | None = None
-    """How int8_static finds a range: percentile (its default), min_max or entropy."""
+    calibration: Method | Literal["searched"] | None = None
+    """How int8_static finds a range: percentile (its default), min_max or entropy; or searched: each is tried, and the
+    one with which the validation rows are answered best stays."""
     percentile: float | None = Field(default=None, gt=50, le=100)
     """Share of an activation's values in per cent that percentile calibration keeps in range; 99.99 by default."""
     calibration_rows: int = Field(default=512, ge=1)
@@ -65,7 +71,7 @@ class Quantize(Section):
         if self.calibration and self.scheme != "int8_static":
             raise ValueError(f"calibration: {self.scheme} has no ranges to calibrate; use scheme int8_static, or null")
         if self.percentile is not None and (
-            self.scheme != "int8_static" or self.calibration not in (None, "percentile")
+            self.scheme != "int8_static" or self.calibration not in (None, "percentile", "searched")
         ):
             raise ValueError("percentile: read by percentile calibration of int8_static alone; leave it out")
         if self.batch_invariant and self.scheme == "int8_dynamic":
@@ -102,11 +108,12 @@ class Quantize(Section):
         bench = Workbench(artifact.path, work, validation, per_channel=self.per_channel)
         if not bench.parts:
             raise UserError("quantize: expected a matrix product with a constant weight, found none in the ONNX graph")
-        if self.scheme == "int8_static":
-            bench.ranges = self._calibrate(bench, train, context.seed)
         ladders = self._ladders(bench)
+        lineage: dict[str, Any] = {"onnx": artifact.sha256}
+        if self.scheme == "int8_static":
+            lineage["calibration"], bench.ranges = self._calibrated(bench, ladders, train, context.seed)
         plan = self._plan(bench, ladders)
-        bench.write(plan, out, {"onnx": artifact.sha256} | self._lineage(plan, ladders))
+        bench.write(plan, out, lineage | self._lineage(plan, ladders))
         if self.batch_invariant:
             rng = np.random.default_rng(context.seed)
             check_batch_invariance(Predictor(out), validation.texts[:NUM_INVARIANCE_ROWS], rng)
@@ -115,7 +122,12 @@ class Quantize(Section):
         """Before any compute. Raises: UserError."""
         if self.scheme == "int8_static" and not len(train):
             raise UserError("quantize: int8_static calibrates on training rows, got none; use scheme int8_dynamic")
-        needs = "budget" if self.budget is not None else "batch_invariant" if self.batch_invariant else None
+        needs = (
+            "budget" if self.budget is not None
+            else "calibration: searched" if self.calibration == "searched"
+            else "batch_invariant" if self.batch_invariant
+            else None
+        )  # fmt: skip
         if needs and not len(validation):
             raise UserError(f"quantize: {needs} is checked on validation rows, got none; set data.validation")
 
@@ -129,7 +141,7 @@ class Quantize(Section):
 
     def _plan(self, bench: Workbench, ladders: Mapping[str, Ladder]) -> Plan:
         if self.budget is None:
-            return {name: ladder[0] for name, ladder in ladders.items()}
+            return lowest(ladders)
         return meet_budget(ladders, drop=bench.drop, divergence=bench.divergence, budget=self.budget)
 
     def _lineage(self, plan: Plan, ladders: Mapping[str, Ladder]) -> dict[str, Any]:
@@ -140,7 +152,22 @@ class Quantize(Section):
             "batch_invariant": self.batch_invariant,
         }
 
-    def _calibrate(self, bench: Workbench, train: Split, seed: int) -> dict[str, Range]:
+    def _calibrated(
+        self, bench: Workbench, ladders: Mapping[str, Ladder], train: Split, seed: int
+    ) -> tuple[Method, dict[str, Range]]:
+        """The method asked for, or the one that loses least on the validation rows, with its ranges."""
+        if self.calibration != "searched":
+            method = self.calibration or METHODS[0]
+            return method, self._calibrate(bench, train, seed, method)
+        tried: list[tuple[float, Method, dict[str, Range]]] = []
+        for method in METHODS:
+            bench.ranges = ranges = self._calibrate(bench, train, seed, method)
+            tried.append((bench.drop(lowest(ladders)), method, ranges))
+            log.info("calibration by %s: %.4f lost on the validation rows", method, tried[-1][0])
+        _, method, ranges = min(tried, key=lambda one: one[0])
+        return method, ranges
+
+    def _calibrate(self, bench: Workbench, train: Split, seed: int, method: Method) -> dict[str, Range]:
         """The range of every activation that a static product reads."""
         model = read_graph(bench.source / ONNX_FILE)
         names = {part.name for part in bench.parts if part.kind == "node" and part.integer}
@@ -150,9 +177,14 @@ class Quantize(Section):
             model,
             activations,
             single_texts(Predictor(bench.source, check=False), [train.texts[row] for row in rows]),
-            method=self.calibration or "percentile",
+            method=method,
             percentile=self.percentile or DEFAULT_PERCENTILE,
         )
+
+
+def lowest(ladders: Mapping[str, Ladder]) -> Plan:
+    """Every part in the fewest bits that the config allows."""
+    return {name: ladder[0] for name, ladder in ladders.items()}
 
 
 def single_texts(predictor: Predictor, texts: list[Any]) -> Iterator[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ from bento.errors import RetortError, UserError
 from bento.manifest import ONNX_FILE, Manifest, folder_sha256
 from bento.predictor import Predictor
 from tasks.compress.context import Context
-from tasks.compress.quantize import Quantize
+from tasks.compress.quantize import METHODS, Quantize
 from tasks.data import read_split
 from tasks.quantization.invariance import check_batch_invariance, in_one_batch, largest_shift
 from tasks.store import run_step
@@ -94,6 +94,40 @@ def test_calibration_draws_the_same_rows_again(
     assert folder_sha256(quantized(exported, replace(context, seed=1), **fields)) != folder_sha256(first)
 
 
+@pytest.mark.parametrize("best", METHODS)
+def test_a_searched_calibration_is_the_one_that_loses_least_on_validation(
+    best: str, exported: Artifact, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([0.02 - 0.01 * (method == best) for method in METHODS])
+    expected = quantized(exported, context, scheme="int8_static", calibration=best)
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    monkeypatch.setattr("tasks.quantization.workbench.Workbench.drop", lambda *_: next(losses))
+    found = quantized(exported, context, scheme="int8_static", calibration="searched")
+    assert Manifest.read(found).lineage["calibration"] == best
+    assert (found / ONNX_FILE).read_bytes() == (expected / ONNX_FILE).read_bytes()
+
+
+def test_of_calibrations_that_lose_the_same_the_default_stays(
+    exported: Artifact, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    monkeypatch.setattr("tasks.quantization.workbench.Workbench.drop", lambda *_: 0.0)
+    found = quantized(exported, context, scheme="int8_static", calibration="searched", percentile=99.9)
+    assert Manifest.read(found).lineage["calibration"] == "percentile"
+
+
+def test_a_searched_calibration_is_judged_by_real_answers(exported: Artifact, context: Context) -> None:
+    folder = quantized(exported, context, scheme="int8_static", calibration="searched")
+    validation = read_split(context.data.path, "validation")
+
+    def quality(method: str) -> float:
+        answers = Predictor(quantized(exported, context, scheme="int8_static", calibration=method))
+        labels = [answers.labels[at] for at in answers.predict_logits(validation.texts).argmax(axis=1)]
+        return float(np.mean(np.equal(labels, validation.labels)))
+
+    assert quality(Manifest.read(folder).lineage["calibration"]) == max(map(quality, METHODS))
+
+
 def test_a_budget_that_is_met_raises_nothing(exported: Artifact, context: Context) -> None:
     folder = quantized(exported, context, budget=0.9)
     assert Manifest.read(folder).lineage["raised"] == {}
@@ -139,6 +173,7 @@ def without(context: Context, name: str) -> Context:
     ("name", "fields", "message"),
     [
         ("train", {"scheme": "int8_static"}, "calibrates on training rows, got none"),
+        ("validation", {"scheme": "int8_static", "calibration": "searched"}, "searched is checked on validation rows"),
         ("validation", {"budget": 0.01}, "budget is checked on validation rows, got none"),
         ("validation", {"scheme": "float16", "batch_invariant": True}, "batch_invariant is checked on validation"),
     ],
