@@ -18,6 +18,8 @@ import orjson
 from bento.errors import DataError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+MAX_CELL_CHARACTERS = 10_000_000
+"""More in a cell is a quote that was never closed; a text that is too long is told of its row alone."""
 FORMATS = (*SEPARATORS, ".jsonl", ".parquet")
 READ_ROWS = 4_096
 """Rows that a Parquet file is read in at once."""
@@ -67,6 +69,7 @@ def _open(path: Path) -> TextIO:
 
 
 def _csv_rows(file: TextIO, separator: str) -> Iterator[Row | Bad]:
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
     reader = csv.reader(file, delimiter=separator, strict=True)
     columns = next(reader, None)
     if columns is None:

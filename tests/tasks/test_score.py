@@ -99,6 +99,7 @@ def test_lists_are_written_as_json_and_scores_as_numbers(
         ),
         ("in.csv", "text,id\nhello,1\nhello\n", r"row 2: expected 2 columns, got 1"),
         ("in.csv", "text\nhello\n" + "x" * 20_001, r"row 2: expected at most 20,000 characters in 'text', got 20,001"),
+        ("in.csv", "text\nhello\n" + "x" * 200_000, r"row 2: expected at most 20,000 characters"),
         ("in.jsonl", "{oops\n", r"row 1: expected JSON"),
         ("in.jsonl", '{"text": "a"}\n[1]\n', r"row 2: expected a JSON object"),
         ("in.jsonl", '{"text": "a"}\n{"text": 7}\n', r"row 2: expected a text in 'text', got int"),
