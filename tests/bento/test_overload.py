@@ -76,6 +76,8 @@ def test_nothing_is_refused_while_answers_come_in_time() -> None:
     overload = make_overload(deadline_ms=100)
     burden(overload.load, 20, 0.001)
     assert overload.refusal([]) is None
+    overload.load.in_flight += 2  # a fifth of the deadline is over
+    assert overload.refusal([]) is not None
 
 
 def test_what_would_be_late_is_refused_with_the_reason_and_counted() -> None:

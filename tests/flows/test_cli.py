@@ -36,3 +36,13 @@ def test_a_fault_of_our_own_is_a_document_too_and_keeps_its_traceback(
     with pytest.raises(ZeroDivisionError):
         cli.main()
     assert json.loads(capsys.readouterr().out) == {"outcome": "failed", "error": "ZeroDivisionError: planted"}
+
+
+def test_a_prefect_server_that_does_not_answer_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(RuntimeError("Failed to reach API at http://127.0.0.1:9/api/"), monkeypatch)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert "run this again" in json.loads(capsys.readouterr().out)["error"]

@@ -15,6 +15,7 @@ from tasks.compress.context import Context
 from tasks.compress.quantize import METHODS, Quantize
 from tasks.data import read_split
 from tasks.quantization.invariance import check_batch_invariance, in_one_batch, largest_shift
+from tasks.quantization.workbench import Workbench
 from tasks.store import run_step
 from tasks.types import Artifact
 
@@ -101,7 +102,7 @@ def test_a_searched_calibration_is_the_one_that_loses_least_on_validation(
     losses = iter([0.02 - 0.01 * (method == best) for method in METHODS])
     expected = quantized(exported, context, scheme="int8_static", calibration=best)
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
-    monkeypatch.setattr("tasks.quantization.workbench.Workbench.drop", lambda *_: next(losses))
+    monkeypatch.setattr(Workbench, "drop", lambda *_: next(losses))
     found = quantized(exported, context, scheme="int8_static", calibration="searched")
     assert Manifest.read(found).lineage["calibration"] == best
     assert (found / ONNX_FILE).read_bytes() == (expected / ONNX_FILE).read_bytes()
@@ -111,21 +112,29 @@ def test_of_calibrations_that_lose_the_same_the_default_stays(
     exported: Artifact, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
-    monkeypatch.setattr("tasks.quantization.workbench.Workbench.drop", lambda *_: 0.0)
+    monkeypatch.setattr(Workbench, "drop", lambda *_: 0.0)
     found = quantized(exported, context, scheme="int8_static", calibration="searched", percentile=99.9)
     assert Manifest.read(found).lineage["calibration"] == "percentile"
 
 
-def test_a_searched_calibration_is_judged_by_real_answers(exported: Artifact, context: Context) -> None:
-    folder = quantized(exported, context, scheme="int8_static", calibration="searched")
-    validation = read_split(context.data.path, "validation")
+@pytest.mark.parametrize("sign", [1, -1], ids=["narrowest", "widest"])
+def test_each_calibration_is_judged_with_its_own_ranges(
+    sign: int, exported: Artifact, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[float] = []
 
-    def quality(method: str) -> float:
-        answers = Predictor(quantized(exported, context, scheme="int8_static", calibration=method))
-        labels = [answers.labels[at] for at in answers.predict_logits(validation.texts).argmax(axis=1)]
-        return float(np.mean(np.equal(labels, validation.labels)))
+    def drop(bench: Workbench, _plan: object) -> float:
+        widths.append(sum(high - low for low, high in bench.ranges.values()))
+        return sign * widths[-1]
 
-    assert quality(Manifest.read(folder).lineage["calibration"]) == max(map(quality, METHODS))
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    monkeypatch.setattr(Workbench, "drop", drop)
+    found = quantized(exported, context, scheme="int8_static", calibration="searched", percentile=90)
+    assert len(set(widths)) == len(METHODS)
+    best = METHODS[int(np.argmin(sign * np.array(widths)))]
+    percentile = 90 if best == "percentile" else None
+    expected = quantized(exported, context, scheme="int8_static", calibration=best, percentile=percentile)
+    assert (found / ONNX_FILE).read_bytes() == (expected / ONNX_FILE).read_bytes()
 
 
 def test_a_budget_that_is_met_raises_nothing(exported: Artifact, context: Context) -> None:
