@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.small import colours_build
-from tests.terminal import SMOKE, Terminal
+from tests.terminal import BESIDE_LOAD, SMOKE, Terminal
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +140,7 @@ def test_promotion_and_rollback_under_load_lose_no_request(
     for thread in threads:
         thread.start()
     try:
-        second = terminal.json("run", str(SMOKE), "--set", "compress.2.threads=2")
+        second = terminal.json("run", str(SMOKE), "--set", "compress.2.threads=2", *BESIDE_LOAD)
         assert second["version"] == "2"
         assert _served(service, "2")
         terminal.json("rollback", "smoke")

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests import postgres
-from tests.terminal import SMOKE, Terminal, free_port, wait_for
+from tests.terminal import BESIDE_LOAD, SMOKE, Terminal, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_the_loop_runs_on_postgresql(terminal_there: Terminal, database_url: str
         wait_for(f"http://127.0.0.1:{port}/readyz", service)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             _talk(client)
-            second = terminal_there.json("run", str(SMOKE), "--set", "compress.2.threads=2")
+            second = terminal_there.json("run", str(SMOKE), "--set", "compress.2.threads=2", *BESIDE_LOAD)
             assert second["outcome"] == "promoted"
             back = terminal_there.json("rollback", "smoke")
             assert (back["champion"], back["previous"]) == (first["version"], second["version"])
