@@ -31,7 +31,8 @@ _ADDED = {"caller": None, "audit_rate": None}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 PROBABILITY_DIGITS = 6
 """Decimal places of a probability in the log."""
-ROUND_TO_ROWS = 32
+FEWEST_ROWS = 32
+"""Of one statement for SQLite."""
 DRAW_KEY = os.urandom(16)
 """Without it nobody can choose request ids that are drawn, and so what accuracy is measured on."""
 NUL = rb"\u0000"
@@ -126,8 +127,10 @@ def _statement(engine: sa.Engine, table: sa.Table, rows: Sequence[Sequence[Any]]
 
 
 def _for_sqlite(rows: Sequence[Sequence[Any]]) -> tuple[str, tuple[Any, ...]]:
-    """Rounded up with copies of a row, which the conflict passes over, so that few statements are ever compiled."""
-    rows = [*rows, *[rows[0]] * (-len(rows) % ROUND_TO_ROWS)]
+    """Up to a power of two with copies of a row, which the conflict passes over, so that few statements are ever
+    compiled: each connection keeps them, and one of 500 rows takes a megabyte."""
+    num_rows = max(FEWEST_ROWS, 1 << (len(rows) - 1).bit_length())
+    rows = [*rows, *[rows[0]] * (num_rows - len(rows))]
     one = f"({', '.join('?' * len(COLUMNS))})"
     return f"VALUES {', '.join([one] * len(rows))}", tuple(itertools.chain.from_iterable(rows))
 

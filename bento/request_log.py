@@ -35,7 +35,7 @@ RETRY_S = (0.2, 5.0)
 """First and longest pause after the database refused."""
 MAX_PENDING_ROWS = 50_000
 MAX_SPOOL_ROWS = 250
-MAX_INSERT_ROWS = 500
+MAX_INSERT_ROWS = 512
 """Of one statement and transaction. All of it runs without Python's lock; what comes before holds up answers."""
 SPOOL_BYTES = 256 << 20
 RECEIVED_AT = records.COLUMNS.index("received_at")

@@ -25,6 +25,7 @@ from bento.records import (
     texts_sha256,
 )
 from bento.redaction import text_rule
+from bento.request_log import MAX_INSERT_ROWS
 from tests.logged import line, row, store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,16 @@ def test_a_row_is_stored_once_however_often_it_is_tried() -> None:
     assert insert_rows(database.engine(), rows) == 2
     assert insert_rows(database.engine(), rows) == 0
     assert len(read_window("tiny", 0, 2000)) == 2
+
+
+def test_however_many_rows_come_few_statements_are_kept() -> None:
+    """Each connection to SQLite keeps them with their parameters, and one of 500 rows takes a megabyte."""
+    engine, seen = database.engine(), set()
+    sa.event.listen(engine, "before_cursor_execute", lambda *event: seen.add(event[2]))
+    for num_rows in range(1, MAX_INSERT_ROWS + 1, 37):
+        ids = [f"{num_rows}-{at}" for at in range(num_rows)]
+        assert insert_rows(engine, [stored_row(line(request_id)) for request_id in ids]) == num_rows
+    assert len(seen) == 5
 
 
 @pytest.mark.parametrize(
