@@ -8,6 +8,7 @@ import getpass
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ errors = Console(stderr=True)
 
 def main() -> None:
     """Run the command line; a mistake of the user's is told in words and never as a traceback."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except UserError as error:
@@ -67,6 +69,11 @@ def main() -> None:
             _fail(told, 1)
         _print_failure(f"{type(error).__name__}: {error}")
         raise
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """An end like any other: what was started, such as Prefect's temporary server, is ended too."""
+    sys.exit(128 + number)
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
@@ -176,31 +177,50 @@ def _served(service: str, version: str) -> bool:
     return False
 
 
-def test_a_build_killed_in_its_training_and_near_its_end_goes_on(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_build_killed_in_its_training_and_ended_near_its_end_goes_on(terminal: Terminal, tmp_path: Path) -> None:
     other = replace(terminal, home=tmp_path / "home")
     config = tmp_path / "colours.yaml"
     tree = colours_build(tmp_path) | {"gate": {"accuracy": {"margin": 0.99}, "min_rows": 20}}
     config.write_text(yaml.safe_dump(tree), encoding="utf-8")
     work, steps = other.home / "store" / "work", other.home / "store" / "steps"
     _kill_when(other, config, lambda: any(work.glob("*/checkpoint.pt.sha256")))
-    _kill_when(other, config, lambda: len(list(steps.glob("*.json"))) >= 7)
+    _end_when(other, config, lambda: len(list(steps.glob("*.json"))) >= 7)
     num_made = len(list(steps.glob("*.json")))
     done = other.json("run", str(config))
     assert done["outcome"] == "promoted"
     assert sum(stage["cached"] for stage in done["stages"]) >= 7
-    assert num_made < len(list(steps.glob("*.json"))), "it was killed before its end"
+    assert num_made < len(list(steps.glob("*.json"))), "it was ended before its end"
 
 
 def _kill_when(terminal: Terminal, config: Path, holds: Callable[[], bool]) -> None:
     """Start a build and kill it as soon as something holds."""
+    with _building(terminal, config, holds) as process:
+        process.kill()
+
+
+def _end_when(terminal: Terminal, config: Path, holds: Callable[[], bool]) -> None:
+    """Start a build and ask it to end as soon as something holds; nothing that it started goes on."""
+    with _building(terminal, config, holds) as process:
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert children
+        assert not alive
+
+
+@contextlib.contextmanager
+def _building(terminal: Terminal, config: Path, holds: Callable[[], bool]) -> "Iterator[subprocess.Popen[str]]":
+    """A build that has come so far that something holds; at last it is gone, with all that it started."""
     command = ("run", str(config))
     process = terminal.start(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         while not holds():
             assert process.poll() is None, f"the build ended with {process.returncode}"
             time.sleep(0.02)
+        yield process
     finally:
         process.kill()
         process.wait()
-        with contextlib.suppress(ProcessLookupError):  # its temporary Prefect server outlives it
+        with contextlib.suppress(ProcessLookupError):  # the temporary Prefect server of a killed one outlives it
             os.killpg(process.pid, signal.SIGTERM)
