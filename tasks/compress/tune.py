@@ -2,7 +2,8 @@
 
 Threads of one request, the graph optimisation that is done once and kept in the file, and the multiple of tokens to
 which inputs are padded. What is measured are the sentences of the validation split, one at a time, all settings
-interleaved in rounds; a setting has to win by a margin, since one thread leaves the other cores to other requests.
+interleaved in rounds; a setting has to beat each plainer one by a margin, since one thread leaves the other cores to
+other requests.
 Then the cost of runs under load is measured (`tasks/serving_cost.py`), from which the service plans its batches.
 
 Shapes: S settings, R rounds.
@@ -40,13 +41,13 @@ class Tune(Section):
 
     kind: Literal["tune"] = "tune"
     threads: list[int] = Field(default=[1, 2], min_length=1)
-    """ONNX Runtime threads of one request to try; the first is kept unless another wins by the margin."""
+    """ONNX Runtime threads of one request to try; a later one has to beat those before it by the margin."""
     pad_multiples: list[int] = Field(default=[1, 8], min_length=1)
-    """Multiples of tokens to pad to; the first is kept unless another wins by the margin."""
+    """Multiples of tokens to pad to; a later one has to beat those before it by the margin."""
     graph_levels: list[Literal["basic", "extended", "all"]] = Field(default=["all", "extended"], min_length=1)
     """Graph optimisations of ONNX Runtime to try; `all` adds changes of memory layout."""
     margin: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the time that a setting has to save against the first, to be worth more threads or another layout."""
+    """Share of the time of a plainer setting that more threads or another layout have to save to be worth it."""
     rounds: int = Field(default=40, ge=5, le=1000)
     """Sentences that each setting answers."""
     serving: bool = True
@@ -131,6 +132,7 @@ def measure(folder: Path, settings: Sequence[Setting], sentences: Sequence[Any])
 
 
 def choose(settings: Sequence[Setting], medians_ms: Sequence[float], margin: float) -> Setting:
-    """The fastest setting that saves at least `margin` of the first one's time, else the first."""
-    best = int(np.argmin(medians_ms))
-    return settings[best] if medians_ms[best] <= (1 - margin) * medians_ms[0] else settings[0]
+    """The first setting that none beats by more than `margin` of its time."""
+    fastest_ms = min(medians_ms)
+    pairs = zip(settings, medians_ms, strict=True)
+    return next(setting for setting, ms in pairs if fastest_ms >= (1 - margin) * ms)

@@ -18,8 +18,14 @@ SETTINGS = [Setting(1, 1, "all"), Setting(2, 1, "all"), Setting(1, 8, "extended"
 
 def test_a_setting_has_to_win_by_the_margin() -> None:
     assert choose(SETTINGS, [1.0, 0.95, 0.97], 0.1) == SETTINGS[0]
-    assert choose(SETTINGS, [1.0, 0.85, 0.80], 0.1) == SETTINGS[2]
+    assert choose(SETTINGS, [1.0, 0.95, 0.80], 0.1) == SETTINGS[2]
     assert choose(SETTINGS, [1.0, 0.85, 0.80], 0.0) == SETTINGS[2]
+
+
+def test_a_second_thread_has_to_beat_the_best_of_one_thread() -> None:
+    one_thread, two = [Setting(1, 1, "all"), Setting(1, 1, "extended")], Setting(2, 1, "all")
+    assert choose([*one_thread, two], [1.0, 0.81, 0.80], 0.1) == one_thread[1]
+    assert choose([*one_thread, two], [1.0, 0.81, 0.70], 0.1) == two
 
 
 def test_the_winner_goes_into_the_manifest_and_all_times_into_the_log(
