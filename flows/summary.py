@@ -232,7 +232,13 @@ def _f1_and_support(predictions: AnyPredictions, num_classes: int) -> tuple[Any,
 
 
 def markdown(result: Mapping[str, Any], heading: str) -> str:
-    """The build in a few lines, for the pages of Prefect and MLflow and for the approval form."""
+    """The build in a few lines, for the pages of Prefect and MLflow and for the approval form.
+
+    Behind the verdicts stands what passes every gate and yet asks for a look, such as a floor that is no lower.
+    """
+    from tasks.report.findings import findings_view
+    from tasks.report.theme import SIGNS
+
     lines = [f"# {result['name']}: {heading}", ""]
     if result["version"]:
         lines += [f"Version {result['version']}, Bento `{result['bento']}`, model `{result['model_sha256'][:16]}`.", ""]
@@ -254,7 +260,12 @@ def markdown(result: Mapping[str, Any], heading: str) -> str:
     verdicts = [
         f"- **{markdown_cell(v['gate'])}**: {v['outcome']}. {markdown_cell(v['reason'])}" for v in result["verdicts"]
     ]
-    return "\n".join([*lines, "", *verdicts])
+    asked = [
+        f"- **{row['area']}**: worth a look. {markdown_cell(row['text'])}"
+        for row in findings_view(result)
+        if row["sign"] == SIGNS["inconclusive"] and row["link"] != "#gate"
+    ]
+    return "\n".join([*lines, "", *verdicts, *asked])
 
 
 def _environment() -> dict[str, Any]:

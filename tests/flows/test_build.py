@@ -116,3 +116,9 @@ def test_the_page_of_a_build_has_its_scores_and_the_reason_of_each_verdict() -> 
     assert "\n\nPoint 3 answers soonest.\n\n- **size_mb**" in searched
     unregistered = summary.markdown(result | {"version": None, "bento": None}, "blocked")
     assert "Version" not in unregistered
+    floor = {"floor": "TF-IDF", "scores": result["scores"] | {"floor": row | {"accuracy": 0.95}}}
+    assert "\n- **Floor**: worth a look. −4.00 pt against TF-IDF: train the teacher" in summary.markdown(
+        result | floor, "promoted"
+    )
+    lower = {"floor": "TF-IDF", "scores": result["scores"] | {"floor": row}}
+    assert "worth a look" not in summary.markdown(result | lower, "promoted")
