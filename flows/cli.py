@@ -1,7 +1,7 @@
 """The command line: each command is a thin call of a flow or task.
 
 Results go to stdout, as tables or with `--json` as one JSON document; everything else goes to stderr. Exit codes:
-0 done, 1 anything else, 2 bad input or config, 3 a gate said no, 4 inconclusive.
+0 done, 1 anything else, 2 bad input or config, 3 a gate said no, 4 inconclusive, 143 ended by SIGTERM.
 """
 
 import getpass

@@ -263,7 +263,7 @@ def markdown(result: Mapping[str, Any], heading: str) -> str:
     asked = [
         f"- **{row['area']}**: worth a look. {markdown_cell(row['text'])}"
         for row in findings_view(result)
-        if row["sign"] == SIGNS["inconclusive"] and row["link"] != "#gate"
+        if row["sign"] == SIGNS["inconclusive"] and row["link"] != "#gate"  # that is what the verdicts say
     ]
     return "\n".join([*lines, "", *verdicts, *asked])
 
