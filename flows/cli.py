@@ -460,13 +460,13 @@ def _start_logging() -> None:
 
 
 def _show_progress() -> None:
-    """What our own loggers say, on stderr, for commands that train without Prefect."""
+    """What our own loggers say and others warn of, on stderr, for commands that train without Prefect."""
     from rich.logging import RichHandler
 
-    logger = logging.getLogger("retort")
-    logger.setLevel(logging.INFO)
-    if not logger.handlers:
-        logger.addHandler(RichHandler(console=errors, show_path=False, show_level=False))
+    logging.getLogger("retort").setLevel(logging.INFO)
+    root = logging.getLogger()  # without a handler of its own a library's first warning would add one of another form
+    if not root.handlers:
+        root.addHandler(RichHandler(console=errors, show_path=False, show_level=False))
 
 
 @contextmanager

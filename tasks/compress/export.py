@@ -192,6 +192,8 @@ def _optimize(model: Path, config: dict[str, Any], rules: str) -> tuple[Any, dic
     options = FusionOptions(rules)
     options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = options.enable_embed_layer_norm = False
     options.enable_attention = config["model_type"] not in OWN_MODEL_TYPES
+    # It warns of heads that do not fill the width, and fuses them all the same: they are counted below.
+    logging.getLogger("fusion_attention").setLevel(logging.ERROR)
     optimized = optimizer.optimize_model(
         str(model), rules, num_heads=heads, hidden_size=hidden, optimization_options=options, opt_level=0
     )

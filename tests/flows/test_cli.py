@@ -1,6 +1,7 @@
 """Exit codes, and one JSON document whatever happens."""
 
 import json
+import logging
 
 import pytest
 
@@ -46,3 +47,15 @@ def test_a_prefect_server_that_does_not_answer_is_told_in_words(
         cli.main()
     assert caught.value.code == 1
     assert "run this again" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_benchmark_tells_each_step_once_after_a_library_has_warned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    cli._show_progress()
+    logging.warning("a weight of theirs")  # adds a handler of its own where the root has none
+    logging.getLogger("retort.bench").info("quantize")
+    printed = capsys.readouterr().err
+    assert printed.count("quantize") == 1
+    assert printed.count("a weight of theirs") == 1
