@@ -8,7 +8,7 @@ from scipy.stats import entropy
 
 from bento.errors import UserError
 from tasks.gate import GateConfig, MarginGate, judge, judge_limits
-from tasks.types import GateReport
+from tasks.types import GateReport, Predictions
 from tests.tasks.gate.answers import NUM_CLASSES, pair, predictions, scores
 
 
@@ -179,6 +179,20 @@ def test_brier_on_few_rows_is_inconclusive_and_says_how_many_would_do():
     verdict = one("brier", candidate, reference, brier=MarginGate(margin=0.02))
     assert verdict.outcome == "inconclusive"
     assert verdict.needed_n > 150
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_brier_without_a_loss_in_a_hundred_rows_does_not_rule_out_two_in_a_hundred(seed):
+    rng = np.random.default_rng(seed)
+    true_N = np.where(rng.random(100) < 0.75, 0.99, rng.uniform(0.4, 0.99, 100))
+    probabilities_NC = np.repeat((1 - true_N)[:, None] / 4, 5, axis=1)
+    probabilities_NC[:, 0] = true_N
+    answers = Predictions(
+        ids=tuple(map(str, range(100))), probabilities_NC=probabilities_NC,
+        labels_N=np.zeros(100, dtype=np.int64), latency_ms_N=np.empty(0),
+    )  # fmt: skip
+    two_lost = 0.02 * 1.97  # each costs 0.99**2 + 0.99**2 or nearly so
+    assert one("brier", answers, answers, brier=MarginGate(margin=two_lost)).outcome == "inconclusive"
 
 
 @pytest.mark.parametrize(("temperature", "outcome"), [(1.0, "pass"), (4.0, "fail")])
