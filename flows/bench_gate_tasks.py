@@ -46,7 +46,7 @@ def task_rows(teacher: Judged, chosen: GateConfig, rng: Rng) -> list[dict[str, A
     """Candidates that are equal, worse by the margin and by twice the margin, with outputs exchanged, and with one
     label or type broken, by the config's margin of the task's first metric; and one whose confidence is wrong."""
     first, *_ = METRICS[teacher.task]
-    calibration = [] if teacher.task == "score" else [calibration_row(teacher, rng)]
+    probable = [] if teacher.task == "score" else [calibration_row(teacher, rng)]
     if isinstance(teacher, EntityPredictions):
         teacher = replace(teacher, confidences=())  # those of answers that the planted faults change
     margin = metric_rules(chosen, teacher.task)[first].margin
@@ -70,7 +70,27 @@ def task_rows(teacher: Judged, chosen: GateConfig, rng: Rng) -> list[dict[str, A
     against = f"{first}, margin {margin:g}, on {few:,} rows, of which few differ"
     rows.append(passed_row("worse by the margin on few rows", passed, MAX_AT_MARGIN, against))
     rows.append(refused_row(refused, first))
-    return rows if teacher.task == "score" else [*rows, class_row(teacher, n, rng), *calibration]
+    if (
+        isinstance(teacher, SigmoidPredictions)
+        and isinstance(lost, SigmoidPredictions)
+        and teacher.task == "multi_label"
+    ):
+        probable.append(brier_row(lost, teacher, rng))
+    return rows if teacher.task == "score" else [*rows, class_row(teacher, n, rng), *probable]
+
+
+def brier_row(lost: SigmoidPredictions, teacher: SigmoidPredictions, rng: Rng) -> dict[str, Any]:
+    """Label sets whose Brier loss is more by the margin because of few rows."""
+    few, first = GateConfig().min_rows, METRICS[teacher.task][0]
+    margin = _brier_loss(lost) - _brier_loss(teacher)
+    config = GateConfig.model_validate({first: {"margin": 0.999}, "brier": {"margin": margin}})
+    passed = outcomes(partial(_compare, lost, teacher, few, config, rng))
+    against = f"brier, margin {margin:.3g}, on {few:,} rows, of which few differ"
+    return passed_row("worse by the margin on few rows, brier", passed, MAX_AT_MARGIN, against)
+
+
+def _brier_loss(predictions: SigmoidPredictions) -> float:
+    return float(stats.set_brier_losses(predictions.probabilities_NC, predictions.truth_NC).mean())
 
 
 def calibration_row(teacher: Judged, rng: Rng) -> dict[str, Any]:
