@@ -79,6 +79,12 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert (found == validation.targets["label"]).mean() == pytest.approx(best)
 
 
+def test_attention_that_is_planned_for_each_shape_of_a_batch_is_left_out(tmp_path: Path) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(enabled=True)
+    train(Bag(), tmp_path, epochs=1)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 @pytest.mark.parametrize("dropout", [True, False])
 def test_dropout_is_that_of_the_model_or_none(tmp_path: Path, *, dropout: bool) -> None:
     model, seen = Bag(), []
