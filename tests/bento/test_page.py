@@ -267,6 +267,18 @@ def test_the_page_fits_a_phone_and_every_text_has_contrast(
     page.screen(1280, 900)
 
 
+def test_on_a_desk_the_cards_beside_a_long_answer_stay_together(
+    page: Page, open_page: Callable[[Server], str], server: Server
+) -> None:
+    open_page(server)
+    page.screen(1280, 900)
+    classify(page, "my card")
+    page.value("document.querySelector('[aria-labelledby=try-title]').style.minHeight = '1500px'")
+    edges = "[...document.querySelectorAll('main > .locked')].map((e) => e.getBoundingClientRect())"
+    _, audit, identity = page.value(f"{edges}.map((e) => [e.top, e.bottom])")
+    assert 0 < identity[0] - audit[1] <= 20
+
+
 NAMELESS = """[...document.querySelectorAll('input, textarea, button, a')].filter((e) => e.checkVisibility()
   && !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-label'))).map((e) => e.outerHTML)"""
 CONTRASTS = """(() => {
