@@ -89,6 +89,19 @@ def narrow(model: Any, rows: Rows, pad_id: int, *, hidden_size: int | None, inte
     return _copy_smaller(model, kept, hidden=hidden, feed=feed, num_heads=num_heads)
 
 
+def use_relu(model: Any) -> None:
+    """Exchange the activation of all feed-forward parts for ReLU, in place."""
+    import torch
+
+    _, stack = layer_list(model)
+    for layer in stack:
+        holder, name = (
+            (layer.ffn, "activation") if hasattr(layer, "ffn") else (layer.intermediate, "intermediate_act_fn")
+        )
+        setattr(holder, name, torch.nn.ReLU())
+    setattr(model.config, "activation" if hasattr(model.config, "activation") else "hidden_act", "relu")
+
+
 def run_rows(model: Any, rows: Rows, pad_id: int, *, batch_size: int = 64, num_rows: int = NUM_PROBE_ROWS) -> list[Any]:
     """Forward the first rows without gradients, for what hooks record; the masks_BT of the batches."""
     import torch

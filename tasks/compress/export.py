@@ -22,7 +22,9 @@ from tasks.architecture import (
 from tasks.batches import collate, tokenize
 from tasks.compress.context import Context
 from tasks.data import read_labels, read_split, read_target
+from tasks.first_query import ask_for_first_token
 from tasks.first_token import select_first_token_early
+from tasks.lookups import simplify_lookups
 from tasks.store import Step
 from tasks.structure import trim_neurons
 from tasks.training import forward
@@ -74,7 +76,7 @@ class Export(Section):
         (out / "onnx").mkdir()
         fused = {}
         if self.fuse:
-            fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE)
+            fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE, pairs=not isinstance(texts[0], str))
         else:
             shutil.copyfile(raw / "model.onnx", out / ONNX_FILE)
         _write_config(artifact.path, out)
@@ -158,12 +160,13 @@ def _write_own_graph(source: Path, out: Path) -> None:
     export(model, BertOnnxConfig(model.config, task="text-classification"), out / "model.onnx")
 
 
-def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
+def fuse(model: Path, source: Path, out: Path, *, pairs: bool = True) -> dict[str, int]:
     """Write the fused model and return how many operators were fused, of each kind.
 
     Attention and GELU are fused; normalisations are not, for the reason that `bento.predictor.SLOW_FUSIONS` gives. The
-    last layer then computes no more than the head of a text reads; `first token early` counts the nodes that it saves
-    work. A head of tokens reads all.
+    last layer then computes no more than the head of a text reads, `first token early` counts the nodes that it saves
+    work, and asks of attention no more (`first query alone`). A head of tokens reads all. `lookups left out` counts
+    the nodes of the embeddings that no text needs; without `pairs` the graph has no input for the tokens' types.
     """
     import onnx
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -177,6 +180,8 @@ def fuse(model: Path, source: Path, out: Path) -> dict[str, int]:
         graph, counts = _optimize(model, config, rules)
     if not classifies_tokens(source):
         counts["first token early"] = select_first_token_early(graph)
+        counts["first query alone"] = ask_for_first_token(graph)
+    counts["lookups left out"] = simplify_lookups(graph, pairs=pairs)
     OnnxModel.save(graph, str(out))  # which declares the domain of the fused operators
     return counts
 

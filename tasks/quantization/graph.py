@@ -72,7 +72,7 @@ def _tables(node: Any) -> list[str]:
     if node.op_type == "EmbedLayerNormalization":
         return list(node.input[2:5])
     rows = node.op_type == "Gather" and all(item.i == 0 for item in node.attribute if item.name == "axis")
-    return [node.input[0]] if rows else []
+    return [node.input[0]] if rows or node.op_type == "Slice" else []
 
 
 def read_weights(model: Any, names: set[str]) -> dict[str, Any]:

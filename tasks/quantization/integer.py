@@ -21,6 +21,8 @@ from tasks.quantization.storage import INT4_OPSET, MIN_BLOCK, block_size, in_blo
 Range = tuple[float, float]
 """Lowest and highest value of an activation."""
 
+WEIGHT_ZERO_POINT = {"MatMulInteger": 3, "QAttention": 7}
+"""Operator -> which of its inputs that is."""
 INT4_MAX = 7
 MAX_MULTIPLIER = 18  # 7 * 18 = 126 is the last product within 8 bits
 
@@ -33,6 +35,7 @@ def to_integer(
     if not planned:
         return model
     integer = quantize_dynamic(model, list(planned), per_channel=per_channel)
+    drop_zero_points(integer)
     users = {f"{name}_quant": level for name, level in planned.items()}
     static = {name for name, level in users.items() if level.activations == "static"}
     fix_ranges(integer, static, ranges)
@@ -60,6 +63,19 @@ def quantize_dynamic(model: Any, nodes: list[str], *, per_channel: bool) -> Any:
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         return onnx.load(out)
+
+
+def drop_zero_points(model: Any) -> None:
+    """Leave out the zero points of weights, which are 0 since weights are symmetric: where they are given, a kernel
+    corrects each column for them in every run."""
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    found = [(node, at) for node in model.graph.node if (at := WEIGHT_ZERO_POINT.get(node.op_type))]
+    points = read_weights(model, {node.input[at] for node, at in found if len(node.input) > at})
+    for node, at in found:
+        if len(node.input) > at and node.input[at] in points and not points[node.input[at]].any():
+            node.input[at] = ""
+    ONNXModel(model).clean_initializers()
 
 
 def scale_and_zero_point(low: float, high: float) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from tasks.compress.context import Context
 from tasks.compress.distil import Distil
 from tasks.positions import cut_positions
 from tasks.structure import keep_heads
-from tasks.students import keep_layers, narrow, search_layers
+from tasks.students import keep_layers, narrow, search_layers, use_relu
 from tasks.training import predict_logits
 
 MINILM = Architecture(
@@ -168,6 +168,34 @@ def test_a_narrow_student_has_smaller_matrices_everywhere(context: Context, rows
     assert student.bert.encoder.layer[1].intermediate.dense.weight.shape == (24, 16)
     assert student.classifier.weight.shape == (3, 16)
     assert student(torch.tensor([[101, 102]])).logits.shape == (1, 3)
+
+
+def test_a_student_with_relu_says_so_in_its_config(context: Context, rows: Rows, tmp_path: Path) -> None:
+    student = load_classifier(context.teacher.path)
+    before = predict_logits(student, rows, pad_id=0)
+    use_relu(student)
+    student.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.config.hidden_act == "relu"
+    after = predict_logits(loaded, rows, pad_id=0)
+    assert np.array_equal(after, predict_logits(student, rows, pad_id=0))
+    assert not np.allclose(after, before)
+
+
+def test_relu_has_another_place_in_distilbert(rows: Rows) -> None:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    config = DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=16, activation="gelu")
+    student = DistilBertForSequenceClassification(config).eval()
+    before = predict_logits(student, rows, pad_id=0)
+    use_relu(student)
+    assert student.config.activation == "relu"
+    assert not np.allclose(predict_logits(student, rows, pad_id=0), before)
+
+
+def test_a_family_whose_activation_is_not_known_keeps_it() -> None:
+    with pytest.raises(UserError, match="num_heads or activation: expected an encoder of one of bert"):
+        Distil(activation="relu").check(replace(MINILM, model_type="modernbert", known_parts=False))
 
 
 def test_positions_beyond_the_longest_input_are_cut_and_change_nothing(context: Context) -> None:

@@ -10,7 +10,13 @@ import pytest
 from onnx import numpy_helper
 
 from tasks.quantization.graph import find_parts
-from tasks.quantization.integer import narrow_blocks, scale_and_zero_point, to_integer
+from tasks.quantization.integer import (
+    drop_zero_points,
+    narrow_blocks,
+    quantize_dynamic,
+    scale_and_zero_point,
+    to_integer,
+)
 from tasks.quantization.levels import Level
 from tests.tasks.quantization.graphs import make_graph, open_session, random_weights
 
@@ -42,6 +48,36 @@ def test_a_static_graph_measures_nothing() -> None:
     assert operators(integer(DYNAMIC)).count("DynamicQuantizeLinear") == 3
     assert "DynamicQuantizeLinear" not in operators(integer(STATIC))
     assert operators(integer(STATIC)).count("QuantizeLinear") == 3
+
+
+@pytest.mark.parametrize("level", [STATIC, DYNAMIC], ids=["static", "dynamic"])
+def test_no_product_corrects_for_a_zero_point_that_is_0(level: Level) -> None:
+    model = integer(level)
+    places = {"MatMulInteger": 3, "MatMulIntegerToFloat": 5}
+    products = [node for node in model.graph.node if node.op_type in places]
+    assert len(products) == 3
+    assert not any(name for node in products for name in node.input[places[node.op_type] :][:1])
+    read = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= read
+
+
+def test_a_zero_point_that_is_not_0_stays() -> None:
+    model = quantize_dynamic(make_graph(random_weights()), ["first"], per_channel=True)
+    (product,) = [node for node in model.graph.node if node.op_type == "MatMulInteger"]
+    (point,) = [tensor for tensor in model.graph.initializer if tensor.name == product.input[3]]
+    point.CopyFrom(numpy_helper.from_array(np.ones_like(numpy_helper.to_array(point)), point.name))
+    drop_zero_points(model)
+    assert product.input[3] == point.name
+
+
+def test_a_relu_in_front_of_a_static_product_takes_no_node_of_its_own(tmp_path: Path) -> None:
+    """ONNX Runtime leaves it out when it loads the graph, since the range begins at 0."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    model = integer(STATIC)
+    assert "Relu" in operators(model)
+    ort.InferenceSession(model.SerializeToString(), options)
+    assert "Relu" not in operators(onnx.load(tmp_path / "loaded.onnx"))
 
 
 def test_parts_can_differ() -> None:
