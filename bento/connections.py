@@ -242,6 +242,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
+    def eof_received(self) -> None:
+        """The client sends no more: say so where something is missing; whoever waits for an answer counts as gone."""
+        if self._within_request:
+            self._refuse(ApiError(400, "incomplete_request", "the request ended before its last byte; send all of it"))
+
     def pause_writing(self) -> None:
         """The client does not read: give it some time, in which what it asked for holds up no others."""
         super().pause_writing()

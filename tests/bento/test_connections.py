@@ -287,7 +287,21 @@ def test_pipelined_requests_are_answered_in_order(port: int, num: int) -> None:
     assert order == list(range(num))
 
 
-@pytest.mark.parametrize("data", [post(), post(length=1000), b"POST /pre", b""])
+@pytest.mark.parametrize(
+    "data", [post(length=1000), b"POST /pre", get(b"/livez")[:-2]], ids=["body", "first line", "headers"]
+)
+def test_a_client_that_closes_its_side_within_its_request_hears_why(port: int, data: bytes) -> None:
+    with closing(connect(port)) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        received = read_to_end(client)
+    assert status(received) == 400
+    assert b"connection: close" in received
+    assert b"incomplete_request" in received
+    assert status(ask(port, post())) == 200
+
+
+@pytest.mark.parametrize("data", [post(), b""], ids=["whole request", "nothing"])
 def test_a_client_that_closes_its_side_is_taken_as_gone(port: int, data: bytes) -> None:
     with closing(connect(port)) as client:
         client.sendall(data)
