@@ -14,12 +14,12 @@ def test_the_budget_is_where_the_fixed_time_is_a_twentieth_of_the_run() -> None:
     assert Serving.of(COST).batch_tokens == budget
 
 
-def test_a_text_joins_only_where_its_padding_costs_less_than_a_run() -> None:
-    # beside 16 tokens, 26 add 10 tokens of padding, which is just what a run costs; 25 add less
-    assert companions([16, 26], COST, 4096) == [0]
-    assert companions([16, 25], COST, 4096) == [0, 1]
-    assert companions([16, 7], COST, 4096) == [0, 1]
-    assert companions([16, 6], COST, 4096) == [0]
+def test_a_text_joins_only_where_its_padding_costs_less_than_half_a_run() -> None:
+    # beside 16 tokens, 22 add 6 tokens of padding, of which 5 cost half of what a run does; 20 add 4
+    assert companions([16, 22], COST, 4096) == [0]
+    assert companions([16, 20], COST, 4096) == [0, 1]
+    assert companions([16, 12], COST, 4096) == [0, 1]
+    assert companions([16, 10], COST, 4096) == [0]
 
 
 def test_the_nearest_in_length_come_first_and_the_budget_holds() -> None:
