@@ -26,6 +26,9 @@ BATCHES = (1, 2, 4, 8, 16)
 LENGTHS = (8, 16, 32, 64, 128, 256)
 MAX_CELL_TOKENS = 1024
 """Larger runs say nothing new and take long."""
+WARM_RUNS, WARM_TOKENS = 4, 256
+"""Runs before the timed one of a cell of so few tokens. Under load a run follows others of its kind; behind one of a
+thousand tokens it would first fetch the weights anew, and look as if most of its time were its own."""
 ROUNDS = 15
 LAYOUT_ROUNDS = 5
 RUNS_A_ROUND = 24
@@ -57,7 +60,9 @@ def measure_cost(predictor: Predictor, rng: np.random.Generator) -> RunCost:
     feeds = [_feeds(predictor, *cell, rng) for cell in grid]
     times_RG = np.empty((ROUNDS, len(grid)))
     for row_G in times_RG:
-        for at, feed in enumerate(feeds):
+        for at, (feed, (size, length)) in enumerate(zip(feeds, grid, strict=True)):
+            for _ in range(WARM_RUNS if size * length <= WARM_TOKENS else 0):
+                predictor.session.run(None, feed)
             started = clock()
             predictor.session.run(None, feed)
             row_G[at] = (clock() - started) * 1e3
