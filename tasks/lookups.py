@@ -56,14 +56,14 @@ def _slice_positions(graph: Any) -> Any:
 
 def _takes_in_order(graph: Any, node: Any, indices: Any) -> bool:
     """Whether `node` looks up 0, 1, 2... in a constant table."""
-    table_PH = graph.get_constant_value(node.input[0])
+    table = graph.get_initializer(node.input[0])
     rows = all(attribute.i == 0 for attribute in node.attribute)
-    if not rows or indices.op_type != "Slice" or table_PH is None or table_PH.ndim != 2:
+    if not rows or indices.op_type != "Slice" or len(indices.input) < 4 or table is None or len(table.dims) != 2:
         return False
     numbers, start, _, axes, *steps = (graph.get_constant_value(name) for name in indices.input)
     return (
         all(value is not None for value in (numbers, start, axes, *steps))
-        and np.array_equal(numbers.ravel(), np.arange(len(table_PH)))
+        and np.array_equal(numbers.ravel(), np.arange(table.dims[0]))
         and [*start.ravel(), *axes.ravel()] == [0, numbers.ndim - 1]
         and all(step.ravel().tolist() == [1] for step in steps)
     )
