@@ -13,6 +13,7 @@ from tasks.compress.prune_structure import PruneStructure
 from tasks.compress.prune_vocabulary import PruneVocabulary
 from tasks.compress.prune_weights import PruneWeights
 from tasks.compress.quantize import Quantize
+from tasks.distillation import Training
 from tasks.quantization.levels import Scheme
 from tasks.types import Section
 
@@ -116,7 +117,7 @@ def chain_of(config: SearchConfig, point: dict[str, Any]) -> "tuple[Technique, .
     chain: list[Any] = [Distil.model_validate(settings | sizes)]
     if point["vocabulary"] is not None:
         chain.insert(0, PruneVocabulary(keep=point["vocabulary"], common=config.common))
-    training = {name: settings[name] for name in settings if name not in {"kind", "layers", *sizes}}
+    training = {name: settings[name] for name in Training.model_fields}
     if point["speedup"] > 1:
         chain.append(PruneStructure(speedup=point["speedup"], **training))
     if point["sparsity"] > 0:

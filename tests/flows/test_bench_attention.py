@@ -18,7 +18,7 @@ from tasks.attention_speed import peak_bytes
 from tasks.compress.linformer import Linformer, write_int8
 
 LENGTHS = (128, 256, 512, 1024)
-TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+TINY = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
 
 def test_an_exponent_is_the_power_of_the_greatest_lengths() -> None:
