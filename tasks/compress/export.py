@@ -70,13 +70,14 @@ class Export(Section):
 
     def _make(self, artifact: Artifact, context: Context, out: Path, work: Path) -> None:
         texts = read_split(context.data.path, "validation").texts[:NUM_PARITY_TEXTS]
+        pairs = not isinstance(texts[0], str)
         raw = work / "raw"
         shutil.rmtree(raw, ignore_errors=True)
         write_graph(artifact.path, raw)
         (out / "onnx").mkdir()
         fused = {}
         if self.fuse:
-            fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE, pairs=not isinstance(texts[0], str))
+            fused = fuse(raw / "model.onnx", artifact.path, out / ONNX_FILE, pairs=pairs)
         else:
             shutil.copyfile(raw / "model.onnx", out / ONNX_FILE)
         _write_config(artifact.path, out)
@@ -89,7 +90,7 @@ class Export(Section):
             name=context.name,
             labels=read_labels(context.data.path),
             target=read_target(context.data.path),
-            pairs=not isinstance(texts[0], str),
+            pairs=pairs,
             max_tokens=context.max_tokens,
             threads=self.threads,
             files={path: digest for path, digest in folder_files(out).items() if path != MANIFEST_FILE},

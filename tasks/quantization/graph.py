@@ -72,7 +72,8 @@ def _tables(node: Any) -> list[str]:
     if node.op_type == "EmbedLayerNormalization":
         return list(node.input[2:5])
     rows = node.op_type == "Gather" and all(item.i == 0 for item in node.attribute if item.name == "axis")
-    return [node.input[0]] if rows or node.op_type == "Slice" else []
+    in_order = node.op_type == "Slice"  # positions, as `tasks.lookups` leaves them
+    return [node.input[0]] if rows or in_order else []
 
 
 def read_weights(model: Any, names: set[str]) -> dict[str, Any]:
