@@ -10,6 +10,7 @@ from onnxruntime import InferenceSession
 
 from tasks.compress.export import write_graph
 from tasks.lookups import simplify_lookups
+from tasks.quantization.graph import find_parts
 from tests.small import write_bert
 from tests.tasks.compress.test_export import write_model
 
@@ -53,6 +54,8 @@ def test_a_single_text_looks_up_words_alone(raw: Path) -> None:
     assert [value.name for value in model.graph.input] == ["input_ids", "attention_mask"]
     tables = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and "embeddings" in node.input[0]]
     assert tables == ["bert.embeddings.word_embeddings.weight"]
+    stored = {part.name for part in find_parts(model) if part.kind == "table"}
+    assert stored == {*tables, "bert.embeddings.position_embeddings.weight"}, "sliced rows can be stored in few bits too"
 
 
 def test_a_second_text_keeps_its_type(raw: Path) -> None:
