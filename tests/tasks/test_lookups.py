@@ -55,7 +55,7 @@ def test_a_single_text_looks_up_words_alone(raw: Path) -> None:
     tables = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and "embeddings" in node.input[0]]
     assert tables == ["bert.embeddings.word_embeddings.weight"]
     stored = {part.name for part in find_parts(model) if part.kind == "table"}
-    assert stored == {*tables, "bert.embeddings.position_embeddings.weight"}, "sliced rows can be stored in few bits too"
+    assert stored == {*tables, "bert.embeddings.position_embeddings.weight"}, "stored in few bits too"
 
 
 def test_a_second_text_keeps_its_type(raw: Path) -> None:
