@@ -1,4 +1,4 @@
-"""Altered copies of the training text, which the teacher labels: word dropout, typos, splices, n-grams, random words.
+"""Altered copies of the training text, which the teacher labels: word dropout, typos, splices, random words.
 
 A student of few layers copies its teacher better when it sees the teacher's answers on many inputs, sensible or not
 (Tang 2019, arXiv:1903.12136, section 4.3; TinyBERT, Jiao 2020, arXiv:1909.10351, section 3.3). Splices of two texts
@@ -23,8 +23,6 @@ class Alteration:
     """Share of the words that get a wrong letter."""
     mix: float
     """Share of the copies that splice two texts."""
-    ngrams: float = 0.0
-    """Share of the copies of which only some words in a row stay."""
     random: float = 0.0
     """Largest share of the words that become random ones; each copy draws its own."""
     vocabulary: Sequence[str] = ()
@@ -50,13 +48,6 @@ def put_random(words: list[str], share: float, vocabulary: Sequence[str], rng: n
 def splice(words: list[str], other: list[str], rng: np.random.Generator) -> list[str]:
     """The beginning of one text and the end of another."""
     return words[: int(rng.integers(1, len(words) + 1))] + other[int(rng.integers(0, len(other))) :]
-
-
-def ngram(words: list[str], rng: np.random.Generator) -> list[str]:
-    """Some of the words in a row; every number of them is as likely (n-gram sampling, Tang 2019, section 4.3)."""
-    length = int(rng.integers(1, len(words) + 1))
-    start = int(rng.integers(len(words) - length + 1))
-    return words[start : start + length]
 
 
 def altered_copies(
@@ -87,8 +78,6 @@ def _alter(text: Any, other: Any, how: Alteration, rng: np.random.Generator) -> 
         return text
     if other is not None and other.split():
         words = splice(words, other.split(), rng)
-    if how.ngrams > 0 and rng.random() < how.ngrams:
-        words = ngram(words, rng)
     if how.random > 0:
         words = put_random(words, how.random * rng.random(), how.vocabulary, rng)
     return " ".join(add_typos(drop_words(words, how.drop, rng), how.typos, rng))

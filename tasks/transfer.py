@@ -50,8 +50,6 @@ class TransferConfig(Section):
     """Share of the words that get a wrong letter."""
     mix: float = Field(default=0.3, ge=0, le=1)
     """Share of the copies that splice the beginning of one text with the end of another."""
-    ngrams: float = Field(default=0.0, ge=0, le=1)
-    """Share of the copies of which only some words in a row stay, as many as chance has it (n-gram sampling)."""
     random: float = Field(default=0.0, ge=0, le=1)
     """Largest share of a copy's words that become random ones of the tokenizer's frequent words; each copy draws its
     own. Shows the student what the teacher says of text about something else."""
@@ -128,8 +126,9 @@ def _alteration(config: TransferConfig, context: "Context") -> Alteration:
     from transformers import AutoTokenizer
 
     words = frequent_words(AutoTokenizer.from_pretrained(context.teacher.path)) if config.random > 0 else ()
-    shares = config.model_dump(include={"drop", "typos", "mix", "ngrams", "random"})
-    return Alteration(**shares, vocabulary=words)
+    return Alteration(
+        drop=config.drop, typos=config.typos, mix=config.mix, random=config.random, vocabulary=words
+    )  # fmt: skip
 
 
 def frequent_words(tokenizer: Any) -> list[str]:

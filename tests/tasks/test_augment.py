@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.augment import Alteration, add_typos, altered_copies, drop_words, ngram, put_random, splice
+from tasks.augment import Alteration, add_typos, altered_copies, drop_words, put_random, splice
 
 WORDS = ["my", "card", "was", "charged", "twice", "in", "the", "shop"]
 
@@ -34,19 +34,6 @@ def test_a_splice_begins_as_one_text_and_ends_as_the_other() -> None:
         assert tail == ["x", "y", "z"][3 - len(tail) :]
         assert head
         assert tail
-
-
-def test_an_ngram_is_some_words_in_a_row_and_every_number_of_them_is_as_likely() -> None:
-    rng = np.random.default_rng(0)
-    found = [ngram(WORDS, rng) for _ in range(2000)]
-    assert all(" ".join(words) in " ".join(WORDS) for words in found)
-    counts = np.bincount([len(words) for words in found], minlength=len(WORDS) + 1)[1:]
-    assert counts.min() > 200
-    assert counts.max() < 300
-    assert {words[0] for words in found} == set(WORDS)
-    how = Alteration(drop=0, typos=0, mix=0, ngrams=0.5)
-    texts = [" ".join(f"{word}{number}" for word in WORDS) for number in range(500)]
-    assert 180 < len(altered_copies(texts, [texts], how, rng=rng)) < 270, "the other half, and the longest, are old"
 
 
 def test_copies_are_new_and_repeat_under_a_seed() -> None:
