@@ -32,6 +32,7 @@ from bento.loop_metrics import LoopMetrics
 from bento.metrics import Metrics, outcome
 from bento.overload import Overload, arrived_at
 from bento.predictor import Text
+from bento.processes import Siblings
 from bento.redaction import text_rule
 from bento.request_ids import AccessLog, RequestIds, WithRequestId, request_id
 from bento.request_log import RequestLog
@@ -66,9 +67,17 @@ def _tracing() -> "Tracing | None":
 class Server:
     """What lives as long as the process: model, queue, log and metrics."""
 
-    def __init__(self, settings: ServeSettings, *, bento: str = "", router: Router | None = None) -> None:
-        """`bento` is the tag of the Bento that this runs in, or empty."""
+    def __init__(
+        self,
+        settings: ServeSettings,
+        *,
+        bento: str = "",
+        router: Router | None = None,
+        siblings: Siblings | None = None,
+    ) -> None:
+        """`bento` is the tag of the Bento that this runs in, or empty; `siblings` are the others behind its port."""
         self.settings = settings
+        self.siblings = siblings
         self.keys = settings.keys()
         self.rate_limit = settings.limit()
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
@@ -86,6 +95,7 @@ class Server:
             workers=settings.workers,
             batch_tokens=settings.batch_tokens,
             queue_limit=settings.queue_limit,
+            processes=settings.processes,
         )
         answers = AnswerCache(self.metrics, round(settings.cache_mb * 2**20))
         self.inference = Inference(self.metrics, batcher, answers, _redis(settings, self.metrics), self.tracing)
@@ -114,6 +124,8 @@ class Server:
 
     async def start(self) -> None:
         """Load the model and start the threads."""
+        if self.siblings is not None:
+            self.siblings.start(self.metrics.exposition)
         self.log.start()
         self.inference.start()
         self.arm_counts.start()
@@ -130,6 +142,8 @@ class Server:
         await self.inference.stop()
         await asyncio.to_thread(self.arm_counts.stop)
         await asyncio.to_thread(self.log.close)
+        if self.siblings is not None:
+            self.siblings.stop()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
 
@@ -137,6 +151,11 @@ class Server:
         """Become not ready; requests are still answered."""
         self.draining = True
         self.metrics.ready.set(0)
+
+    def exposition(self) -> bytes:
+        """All metrics, of all processes behind the port, in Prometheus' text format."""
+        own = self.metrics.exposition()
+        return own if self.siblings is None else self.siblings.exposition(own)
 
     def _identity(self) -> Identity | None:
         return None if self.router.current is None else self.router.current.identity

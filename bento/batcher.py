@@ -87,12 +87,17 @@ class Batcher:
         workers: int | None = None,
         batch_tokens: int | None = None,
         queue_limit: int = 1024,
+        processes: int = 1,
     ) -> None:
-        """`workers` and `batch_tokens` in place of those in the model's manifest; at most `queue_limit` texts wait."""
+        """`workers` and `batch_tokens` in place of those in the model's manifest; at most `queue_limit` texts wait.
+
+        The manifest's workers are divided among `processes`.
+        """
         self.metrics = metrics
         self.workers = workers
         self.batch_tokens = batch_tokens
         self.queue_limit = queue_limit
+        self.processes = processes
         self.num_queued = 0
         self._backlog_ms = 0.0
         self._scale = 1.0
@@ -157,7 +162,7 @@ class Batcher:
         return added
 
     def _num_workers(self, predictor: Predictor) -> int:
-        return self.workers or predictor.serving.workers
+        return self.workers or max(1, predictor.serving.workers // self.processes)
 
     def _add_workers(self, num_workers: int) -> None:
         while len(self._threads) < num_workers:

@@ -54,10 +54,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     behind: ClassVar[Behind | None] = None
     """Once the server in this process is ready."""
+    num_open: ClassVar[int] = 0
+    """Connections of this process."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the first request has to come in time."""
         super().connection_made(transport)
+        BoundedProtocol.num_open += 1
         self.timeout_keep_alive = max(self.timeout_keep_alive, KEEP_ALIVE_S)
         self._within_headers = self._within_request = False
         self._num_header_bytes = 0
@@ -71,6 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         super().connection_lost(exc)
+        BoundedProtocol.num_open -= 1
         if self._is_counted and self.behind is not None:
             self.behind.overload.load.give_up(1)
         self._is_counted = False

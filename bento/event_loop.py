@@ -12,11 +12,22 @@ from typing import Any
 
 import uvloop
 
+from bento.connections import BoundedProtocol
+from bento.processes import num_processes
+
 MAX_AT_ONCE = 256
+FEW_AT_ONCE = 4
+GROWTH = 4
+"""Of several processes one takes a quarter as many as it has, so that those that find it first do not take all."""
+
+
+def most_at_once(processes: int, num_open: int) -> int:
+    """How many new connections a process with `num_open` takes in one iteration."""
+    return MAX_AT_ONCE if processes == 1 else min(MAX_AT_ONCE, max(FEW_AT_ONCE, num_open // GROWTH))
 
 
 class Loop(uvloop.Loop):  # type: ignore[misc]  # uvloop has no types
-    """uvloop whose servers take all connections that wait, up to 256 an iteration."""
+    """uvloop whose servers take all connections that wait, up to 256 an iteration, or their share where several do."""
 
     def __init__(self) -> None:
         """No server yet."""
@@ -53,13 +64,14 @@ class Loop(uvloop.Loop):  # type: ignore[misc]  # uvloop has no types
                 self._leave(beside)
                 return
             with contextlib.suppress(BlockingIOError):  # none waits any more
-                for _ in range(MAX_AT_ONCE):
+                for _ in range(most_at_once(processes, BoundedProtocol.num_open)):
                     taken, _ = beside.accept()
                     taken.setblocking(False)
                     task = self.create_task(self._connect(protocol_factory, taken))
                     connecting.add(task)
                     task.add_done_callback(connecting.discard)
 
+        processes = num_processes()
         connecting: set[asyncio.Task[None]] = set()
         self._beside.add(beside)
         self.add_reader(beside, accept)

@@ -312,7 +312,7 @@ async def readyz(server: "Server", _request: Request) -> Response:
 
 async def metrics(server: "Server", _request: Request) -> Response:
     """`GET /metrics`, in a thread: a thousand series take longer than a prediction."""
-    content = await asyncio.to_thread(server.metrics.exposition)
+    content = await asyncio.to_thread(server.exposition)
     return Response(content, headers={"Content-Type": CONTENT_TYPE})
 
 

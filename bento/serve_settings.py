@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 
 from bento import access
 from bento.cost import MAX_BATCH_TOKENS
+from bento.processes import MAX_PROCESSES
 from bento.redaction import LogText
 
 ORIGIN = re.compile(r"\*|https?://[^/\s]+")
@@ -40,6 +41,8 @@ class ServeSettings(BaseModel):
     """`RETORT_BATCH_TOKENS`: padded tokens of one run, 1 for a text a run; the model's manifest says when absent."""
     workers: int | None = Field(default=None, ge=1, le=256)
     """`RETORT_WORKERS`: runs at a time; the model's manifest says when absent."""
+    processes: int = Field(default=1, ge=1, le=MAX_PROCESSES)
+    """`RETORT_PROCESSES`: processes behind the port, each with its queue, cache, rate limits and share of the runs."""
     cache_mb: float = Field(default=64, ge=0)
     """`RETORT_CACHE_MB`: memory for answers that may be asked for again; 0 for none."""
     redis_url: str | None = Field(default=None, repr=False)

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 import uvicorn.config
 
+from bento.errors import UserError
+from bento.processes import num_processes, share_token
+
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -37,6 +40,18 @@ PR_SET_PDEATHSIG = 1
 """From Linux' <sys/prctl.h>."""
 
 
+def _num_processes() -> int:
+    """As the environment says. Raises: SystemExit with what is wrong with it."""
+    try:
+        return num_processes()
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+
+
+NUM_PROCESSES = _num_processes()
+share_token()
+
+
 def bento_tag() -> str:
     """`name:version` of the Bento that this process serves, or empty in a checkout."""
     from bentoml._internal.context import server_context
@@ -48,10 +63,15 @@ def bento_tag() -> str:
 @cache
 def server() -> "Server":
     """This process's server."""
+    from bentoml._internal.context import server_context
+
     from bento.app import Server
+    from bento.processes import Siblings
     from bento.serve_settings import ServeSettings
 
-    return Server(ServeSettings.from_env(), bento=bento_tag())
+    index = server_context.worker_index
+    siblings = Siblings(index) if NUM_PROCESSES > 1 and index is not None else None
+    return Server(ServeSettings.from_env(), bento=bento_tag(), siblings=siblings)
 
 
 @cache
@@ -140,7 +160,7 @@ class Lifetime:
 Retort = FrontedService(
     name="retort",
     config={
-        "workers": 1,
+        "workers": NUM_PROCESSES,
         "metrics": {"enabled": False},
         "logging": {"access": {"enabled": False}},
         "tracing": {"excluded_urls": ".*"},

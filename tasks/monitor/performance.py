@@ -102,17 +102,18 @@ def _from_replicas(
     window_s = objectives.window_days * DAY_S
     for url in urls:
         try:
-            found = scrapes.scrape(url, name, now)
+            read = scrapes.scrape(url, name, now)
         except scrapes.ScrapeError as error:
             unread.append(str(error))
             continue
-        before = scrapes.stored(name, url, now - window_s)
-        last = before[-1] if before else None
-        long = scrapes.total([*before, found], now - window_s)
-        since = last.at if last else found.started_at
-        recent = scrapes.increase(last, found)
-        usages.append(Usage(seconds=now - since, recent=recent, long=long, gauges=found.gauges))
-        scrapes.store(name, found, keep_s=window_s)
+        for found in read:
+            before = scrapes.stored(name, found.url, now - window_s)
+            last = before[-1] if before else None
+            long = scrapes.total([*before, found], now - window_s)
+            since = last.at if last else found.started_at
+            recent = scrapes.increase(last, found)
+            usages.append(Usage(seconds=now - since, recent=recent, long=long, gauges=found.gauges))
+            scrapes.store(name, found, keep_s=window_s)
     return usages, unread
 
 

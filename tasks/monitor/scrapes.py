@@ -20,6 +20,8 @@ from bento.errors import RetortError
 from tasks.monitor.series import COUNTERS, GAUGES, Values
 
 TIMEOUT_S = 5.0
+PROCESS = "process"
+"""The label that tells apart several processes behind one URL."""
 
 scrapes = sa.Table(
     "scrapes",
@@ -40,7 +42,7 @@ class ScrapeError(RetortError):
 
 @dataclass(frozen=True, kw_only=True)
 class Scrape:
-    """One replica at one moment."""
+    """One replica at one moment, or one of its processes."""
 
     url: str
     at: float
@@ -50,8 +52,8 @@ class Scrape:
     gauges: Values
 
 
-def scrape(url: str, name: str, at: float) -> Scrape:
-    """Read the metrics of one replica that serves `name`. Raises: ScrapeError."""
+def scrape(url: str, name: str, at: float) -> list[Scrape]:
+    """Read the metrics of one replica that serves `name`, of each of its processes. Raises: ScrapeError."""
     key = os.environ.get("RETORT_METRICS_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
@@ -65,8 +67,11 @@ def scrape(url: str, name: str, at: float) -> Scrape:
     return read_exposition(answer.text, url, name, at)
 
 
-def read_exposition(text: str, url: str, name: str, at: float) -> Scrape:
-    """What counts of Prometheus' text format. Raises: ScrapeError where it is no such text, or of another model."""
+def read_exposition(text: str, url: str, name: str, at: float) -> list[Scrape]:
+    """What counts of Prometheus' text format, a scrape for each process behind the URL, which is then named in it.
+
+    Raises: ScrapeError where it is no such text, or of another model.
+    """
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
@@ -76,19 +81,27 @@ def read_exposition(text: str, url: str, name: str, at: float) -> Scrape:
     served = {sample.labels["name"] for sample in samples if sample.name == "retort_model_info"}
     if name not in served:
         raise ScrapeError(f"{url}: expected a service of {name}, got one of {', '.join(sorted(served)) or 'no model'}")
-    started = [sample.value for sample in samples if sample.name == "process_start_time_seconds"]
-    counters: defaultdict[str, float] = defaultdict(float)
-    gauges: Values = {}
+    processes: defaultdict[str, list[Any]] = defaultdict(list)
     for sample in samples:
+        processes[sample.labels.get(PROCESS, "")].append(sample)
+    return [
+        _read_process(found, f"{url}#{process}" if process else url, at) for process, found in sorted(processes.items())
+    ]
+
+
+def _read_process(samples: Iterable[Any], url: str, at: float) -> Scrape:
+    started_at, gauges = 0.0, dict[str, float]()
+    counters: defaultdict[str, float] = defaultdict(float)
+    for sample in samples:
+        if sample.name == "process_start_time_seconds":
+            started_at = sample.value
         for counter, series in COUNTERS.items():
             if sample.name == series.sample and series.takes(sample.labels):
                 counters[series.key(counter, sample.labels)] += sample.value
         for gauge, series in GAUGES.items():
             if sample.name == series.sample:
                 gauges[gauge] = max(gauges.get(gauge, 0.0), sample.value)
-    return Scrape(
-        url=url, at=at, started_at=started[0] if started else 0.0, counters=dict(counters), gauges=gauges
-    )  # fmt: skip
+    return Scrape(url=url, at=at, started_at=started_at, counters=dict(counters), gauges=gauges)
 
 
 def store(name: str, found: Scrape, *, keep_s: float) -> None:
