@@ -1,6 +1,6 @@
 """Prometheus metrics of the service; every label set is bounded by the routes or by the model.
 
-One registry a process: the service runs one worker, so its counters live in memory and are exact.
+One registry a process, in its memory; `bento.processes` puts those of several together.
 """
 
 import itertools

@@ -1,8 +1,7 @@
 """Several processes of one service behind one port, `RETORT_PROCESSES`, each with an event loop of its own.
 
-Python runs one thread at a time, so one process answers no more when more cores than two are there, and when more is
-asked than it can answer, refusing keeps it from answering. The kernel gives a new connection to a process that is idle.
-Whichever process is asked for /metrics has the others' too, told apart by the label `process`, since a counter that
+Python runs one thread at a time, so one process uses no more than 1.4 cores, and refusing what is too much keeps it from
+answering the rest. The kernel wakes all for a new connection, and one that is idle takes it. Whichever process is asked for /metrics has the others' too, told apart by the label `process`, since a counter that
 starts again with its process would else look as if all had.
 """
 

@@ -1,6 +1,7 @@
 """What all parts of the benchmark share: the model, a stream of texts, how much is measured, and the tuned peers."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import psutil
 from bento.errors import RetortError
 from flows.bench_serve.contenders import contenders
 from flows.bench_serve.load import Plan
-from flows.bench_serve.systems import Absent, Running, System, running, service
+from flows.bench_serve.systems import Absent, Running, System, in_processes, running, service
 from flows.bench_serve.traffic import Outcome, Texts, send
 
 log = logging.getLogger("retort.bench")
@@ -62,6 +63,9 @@ class Bench:
         self.texts = Texts(texts)
         self.rng = np.random.default_rng(0)
         self.service = service(model)
+        """With its defaults: one process."""
+        self.parallel = in_processes(self.service, os.cpu_count() or 1)
+        """With a process for each core, as it is run where much is asked."""
         self.details: dict[str, Any] = {}
         """Part -> what its rows are made of, for the JSON and the plots."""
 
@@ -74,7 +78,7 @@ class Bench:
     def systems(self) -> dict[str, System]:
         """The service first, then the peers that are there."""
         present = {name: system for name, system in self.peers.items() if isinstance(system, System)}
-        return {self.service.name: self.service} | present
+        return {self.parallel.name: self.parallel} | present
 
     def closed_loop(self, server: Running, number: int, *, texts: Sequence[str] | None = None) -> Outcome:
         """`number` requests from 32 connections that each send one after the other."""
@@ -134,7 +138,7 @@ def in_turns(bench: Bench, repeats: int, measure: Callable[[Running], Found]) ->
                 with running(system) as server:
                     found[name].append(measure(server))
             except (RetortError, psutil.Error) as error:
-                if name == bench.service.name:
+                if name == bench.parallel.name:
                     raise
                 log.warning("%s is left out: %s", system.title, error)
                 bench.peers[name] = Absent(reason=f"it failed: {error}")

@@ -45,8 +45,8 @@ def closed_rows(bench: Bench) -> list[dict[str, Any]]:
     """Requests a second, p99 and CPU time of the service beside each peer's."""
     found = in_turns(bench, bench.effort.repeats, partial(measure, bench))
     bench.details["closed"] = {name: [asdict(one) for one in many] for name, many in found.items()}
-    ours = found[bench.service.name]
-    rows = []
+    ours = found[bench.parallel.name]
+    rows = [row("closed loop: Retort's setting", None, "", bench.parallel.setting or "one process")]
     for name, system in bench.peers.items():
         if isinstance(system, Absent):
             rows.append(row(f"closed loop: {name}", None, "", f"not measured: {system.reason}"))

@@ -98,7 +98,7 @@ def prober(bench: Bench, server: Running, kind: str) -> Callable[[float], Probe]
 def kind_rows(bench: Bench, kind: str, rates: dict[str, list[float]]) -> list[dict[str, Any]]:
     """The service beside each peer."""
     what = f"open loop, {kind}: highest rate with p99 <= {LIMIT_MS:g} ms"
-    ours, rows = spread(rates[bench.service.name]), []
+    ours, rows = spread(rates[bench.parallel.name]), []
     for name, system in bench.peers.items():
         if isinstance(system, Absent):
             rows.append(row(f"{what}: {name}", None, "", f"not measured: {system.reason}"))

@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import psutil
 
 from bento.errors import RetortError
+from bento.processes import VARIABLE
 from bento.settings import home
 
 log = logging.getLogger("retort.bench")
@@ -118,6 +119,13 @@ def service(model: Path, **environment: str) -> System:
             "RETORT_MODEL": str(model), **environment,
         },
     )  # fmt: skip
+
+
+def in_processes(system: System, number: int) -> System:
+    """The service in so many processes."""
+    if number == 1:
+        return system
+    return replace(system, setting=f"{number} processes", environment={**system.environment, VARIABLE: str(number)})
 
 
 @contextlib.contextmanager

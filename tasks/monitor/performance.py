@@ -106,13 +106,15 @@ def _from_replicas(
         except scrapes.ScrapeError as error:
             unread.append(str(error))
             continue
-        for found in read:
+        for number, found in enumerate(read):
             before = scrapes.stored(name, found.url, now - window_s)
             last = before[-1] if before else None
             long = scrapes.total([*before, found], now - window_s)
             since = last.at if last else found.started_at
             recent = scrapes.increase(last, found)
-            usages.append(Usage(seconds=now - since, recent=recent, long=long, gauges=found.gauges))
+            own = int(number == 0)  # the others are processes of the same replica
+            usage = Usage(seconds=now - since, recent=recent, long=long, gauges=found.gauges, num_replicas=own)
+            usages.append(usage)
             scrapes.store(name, found, keep_s=window_s)
     return usages, unread
 

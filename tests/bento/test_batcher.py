@@ -200,6 +200,19 @@ async def test_stopping_answers_what_waits(gated: GatedPredictor) -> None:
     assert all(isinstance(answer, Answer) for answer in await answers(*waiting))
 
 
+@pytest.mark.parametrize(("processes", "expected"), [(1, 4), (2, 2), (8, 1)])
+async def test_processes_share_the_runs_that_the_manifest_wants(
+    gated: GatedPredictor, processes: int, expected: int
+) -> None:
+    gated.__dict__["serving"] = gated.serving.model_copy(update={"workers": 4})
+    gated.gate.set()
+    batcher = Batcher(Metrics(), processes=processes)
+    batcher.start()
+    await answers(*submit(batcher, gated, ["card", "lost"]))
+    assert len(batcher._threads) == expected
+    await batcher.stop()
+
+
 async def test_a_run_holds_texts_of_one_model(model: Path, gated: GatedPredictor) -> None:
     other = GatedPredictor(model)
     other.gate.set()

@@ -5,7 +5,10 @@ import errno
 import socket
 from contextlib import ExitStack
 
-from bento.event_loop import Loop
+import pytest
+
+from bento.connections import BoundedProtocol
+from bento.event_loop import FEW_AT_ONCE, MAX_AT_ONCE, Loop, most_at_once
 
 NUMBER = 100
 
@@ -54,3 +57,21 @@ def test_waiting_connections_are_taken_at_once_and_none_after_the_server_is_clos
     with asyncio.Runner(loop_factory=Loop) as runner:
         made, in_the_end = runner.run(taken_in(10))
     assert made == in_the_end == NUMBER
+
+
+def test_one_of_several_processes_takes_a_few_or_a_quarter_of_what_it_has() -> None:
+    assert [most_at_once(2, number) for number in (0, 10, 100, 10_000)] == [FEW_AT_ONCE, FEW_AT_ONCE, 25, MAX_AT_ONCE]
+    assert most_at_once(1, 0) == MAX_AT_ONCE
+
+
+def test_one_of_several_processes_leaves_connections_to_the_others_and_takes_all_that_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RETORT_PROCESSES", "2")
+    assert BoundedProtocol.num_open == 0
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        made, _ = runner.run(taken_in(3))
+    assert made < NUMBER / 2
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        made, _ = runner.run(taken_in(100))
+    assert made == NUMBER

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
 
 from bento import database
 from bento.metrics import Metrics
@@ -129,6 +130,72 @@ def test_a_killed_service_has_logged_what_it_answered_before_the_stated_bound(
     lost_s = [killed_at - at for at, request_id in answered if stored.count(request_id) != 5]
     assert len(answered) > 20
     assert max(lost_s, default=0.0) < SPOOLED_WITHIN_S
+
+
+def counted(url: str) -> dict[str, float]:
+    """Answers to /predict by process, as whichever process takes this connection tells them."""
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+    return {
+        sample.labels["process"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "retort_requests_total"
+        and (sample.labels["route"], sample.labels["status"]) == ("/predict", "200")
+    }
+
+
+def asked(url: str, number: int) -> None:
+    """So many answers, each over a connection of its own."""
+    for _ in range(number):
+        assert httpx.post(f"{url}/predict", json={"text": "my card"}).status_code == 200
+
+
+@pytest.mark.slow
+def test_several_processes_answer_on_one_port_outlive_one_of_them_and_end_together(model: Path, state: Path) -> None:
+    with service_process(model, state, RETORT_PROCESSES="2") as (supervisor, url):
+        wait_until_ready(url)
+        wait_until(lambda: httpx.get(f"{url}/metrics").text.count("\nretort_ready{") == 2, 60)
+        asked(url, 60)
+        first = counted(url)
+        assert sum(first.values()) == 60
+        assert len(first) == 2, "each got some"
+        assert counted(url) == first, "it does not matter who is asked"
+
+        time.sleep(SPOOLED_WITHIN_S)
+        worker = psutil.Process(supervisor.pid).children()[0]
+        worker.kill()
+        worker.wait(10)
+        asked(url, 20)
+        wait_until(lambda: httpx.get(f"{url}/metrics").text.count("\nretort_ready{") == 2, 60)
+        asked(url, 60)
+        assert len(counted(url)) == 2
+        assert max(counted(url).values()) > max(first.values()), "the one that lived went on counting"
+
+        folders = {Path(path).parent for path in unix_sockets(supervisor.pid)}
+        assert len(folders) == 1
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(20) == 0
+        assert not folders.pop().exists(), "nothing is left behind"
+    assert not list((state / "spool").glob("*/*.jsonl"))
+    with database.engine().connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(database.requests)) == 60 + 20 + 60
+
+
+def unix_sockets(pid: int) -> list[str]:
+    """Where a process and its children meet."""
+    parent = psutil.Process(pid)
+    found = [each.net_connections("unix") for each in (parent, *parent.children())]
+    return [str(one.laddr) for many in found for one in many if "/retort-" in str(one.laddr)]
+
+
+def test_a_number_of_processes_that_is_none_is_said_without_a_traceback(
+    model: Path, state: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with service_process(model, state, RETORT_PROCESSES="many") as (supervisor, _):
+        assert supervisor.wait(60) != 0
+    said = "".join(capfd.readouterr())
+    assert "RETORT_PROCESSES: expected a whole number from 1 to 64, got 'many'" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="expected Linux, whose kernel tells a worker of its parent's death")

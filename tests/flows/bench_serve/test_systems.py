@@ -112,12 +112,12 @@ def test_a_peer_that_fails_is_absent_from_then_on_and_the_service_may_not(model:
     bench = Bench(model, [TEXT, "a refund"], SMALL)
     good = bare_uvicorn(model)[0]
     broken = replace(good, name=BENTOML, command=(sys.executable, "-c", "raise SystemExit(1)"))
-    bench.service = replace(good, name="Retort")
+    bench.parallel = replace(good, name="Retort")
     bench.__dict__["peers"] = {BENTOML: broken, UVICORN: good}
     found = in_turns(bench, 2, lambda server: server.ready_s)
     assert [len(found[name]) for name in ("Retort", BENTOML, UVICORN)] == [2, 0, 2]
     assert isinstance(bench.peers[BENTOML], Absent)
-    bench.service = replace(broken, name="Retort")
+    bench.parallel = replace(broken, name="Retort")
     with pytest.raises(RetortError):
         in_turns(bench, 1, lambda server: server.ready_s)
 

@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from bento.metrics import Metrics
+from bento.processes import merged
 from tasks.monitor.config import MonitorConfig
 from tasks.monitor.objectives import ObjectivesConfig
 from tasks.monitor.performance import PerformanceEvidence, read_performance
@@ -133,6 +134,25 @@ def test_a_replica_that_began_again_counts_from_zero() -> None:
         found = read(*urls, now=NOW + HOUR_S)
     assert found.num_requests == 300
     assert found.budgets["availability"]["num_requests"] == 1_200
+
+
+def test_of_several_processes_behind_one_url_only_the_one_that_began_again_counts_from_zero() -> None:
+    one, other = Replica(), Replica()
+
+    def show(_: Request) -> Response:
+        return PlainTextResponse(merged({"1": one.metrics.exposition(), "2": other.metrics.exposition()}))
+
+    with live(Starlette(routes=[Route("/metrics", show)])) as address:
+        url = f"{address}/metrics"
+        one.answer(900)
+        other.answer(700)
+        read(url)
+        one.restart()
+        one.answer(300)
+        other.answer(50)
+        found = read(url, now=NOW + HOUR_S)
+    assert (found.num_replicas, found.num_requests) == (1, 350)
+    assert found.budgets["availability"]["num_requests"] == 1_950
 
 
 def test_a_new_process_is_noticed_even_when_it_has_counted_more() -> None:
