@@ -22,6 +22,8 @@ log = logging.getLogger("retort.bench")
 Found = TypeVar("Found")
 
 CONNECTIONS = 32
+ONE_PROCESS = "Retort, one process"
+"""The service with its defaults, beside the one with a process for each core."""
 MAX_CONNECTIONS = 4096
 """Open at once in an open loop: as many as come within the longest wait, or the generator would hold requests back."""
 
@@ -76,9 +78,10 @@ class Bench:
 
     @property
     def systems(self) -> dict[str, System]:
-        """The service first, then the peers that are there."""
+        """The service first, with its defaults too where that is another setting, then the peers that are there."""
         present = {name: system for name, system in self.peers.items() if isinstance(system, System)}
-        return {self.parallel.name: self.parallel} | present
+        default = {} if self.parallel == self.service else {ONE_PROCESS: self.service}
+        return {self.parallel.name: self.parallel} | default | present
 
     def closed_loop(self, server: Running, number: int, *, texts: Sequence[str] | None = None) -> Outcome:
         """`number` requests from 32 connections that each send one after the other."""
@@ -138,7 +141,7 @@ def in_turns(bench: Bench, repeats: int, measure: Callable[[Running], Found]) ->
                 with running(system) as server:
                     found[name].append(measure(server))
             except (RetortError, psutil.Error) as error:
-                if name == bench.parallel.name:
+                if name in (bench.parallel.name, ONE_PROCESS):
                     raise
                 log.warning("%s is left out: %s", system.title, error)
                 bench.peers[name] = Absent(reason=f"it failed: {error}")

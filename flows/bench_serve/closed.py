@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flows.bench import row
-from flows.bench_serve.bench import CONNECTIONS, Bench, in_turns
+from flows.bench_serve.bench import CONNECTIONS, ONE_PROCESS, Bench, in_turns
 from flows.bench_serve.contenders import BENTOML, LITSERVE, MLSERVER, UVICORN
 from flows.bench_serve.systems import Absent, Running
 
@@ -46,7 +46,7 @@ def closed_rows(bench: Bench) -> list[dict[str, Any]]:
     found = in_turns(bench, bench.effort.repeats, partial(measure, bench))
     bench.details["closed"] = {name: [asdict(one) for one in many] for name, many in found.items()}
     ours = found[bench.parallel.name]
-    rows = [row("closed loop: Retort's setting", None, "", bench.parallel.setting or "one process")]
+    rows = peer_rows(ONE_PROCESS, ONE_PROCESS, ours, found[ONE_PROCESS]) if ONE_PROCESS in found else []
     for name, system in bench.peers.items():
         if isinstance(system, Absent):
             rows.append(row(f"closed loop: {name}", None, "", f"not measured: {system.reason}"))
