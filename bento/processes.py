@@ -1,8 +1,9 @@
 """Several processes of one service behind one port, `RETORT_PROCESSES`, each with an event loop of its own.
 
-Python runs one thread at a time, so one process uses no more than 1.4 cores, and refusing what is too much keeps it from
-answering the rest. The kernel wakes all for a new connection, and one that is idle takes it. Whichever process is asked for /metrics has the others' too, told apart by the label `process`, since a counter that
-starts again with its process would else look as if all had.
+Python runs one thread at a time, so one process uses no more than 1.4 cores, and refusing what is too much keeps it
+from answering the rest. The kernel wakes all for a new connection, and one that is idle takes it. Whichever process is
+asked for /metrics has the others' too, told apart by the label `process`, since a counter that starts again with its
+process would else look as if all had.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ logger = logging.getLogger("bento.processes")
 VARIABLE = "RETORT_PROCESSES"
 MAX_PROCESSES = 64
 TOKEN_VARIABLE = "RETORT_SERVICE_TOKEN"  # noqa: S105 - it names a folder
-"""Set by the supervising process for those that it starts: names the folder in which they find each other."""
+"""Set by the supervising process for those that it starts: with its number it names the folder in which they find each
+other, which nobody else can have made before."""
 TIMEOUT_S = 1.0
 """How long one of the others may take for its metrics."""
 SAMPLE = re.compile(rb"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{?)")
@@ -47,9 +49,9 @@ class Siblings:
     that only this user can enter."""
 
     def __init__(self, index: int, folder: Path | None = None) -> None:
-        """`index` tells this process from the others, in `folder`, by default that of the supervisor's token."""
+        """`index` tells this process from the others, in `folder`, by default that of the supervisor's children."""
         self.index = index
-        self.folder = folder or Path(tempfile.gettempdir()) / f"retort-{os.environ[TOKEN_VARIABLE]}"
+        self.folder = folder or Path(tempfile.gettempdir()) / f"retort-{os.environ[TOKEN_VARIABLE]}-{os.getppid()}"
         self._socket: socket.socket | None = None
 
     @property

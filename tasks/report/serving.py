@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from tasks.report.charts import STYLE
 from tasks.report.theme import LIGHT
 
-COLOURS = ("candidate", "teacher", "good", "bad", "muted")
+COLOURS = ("candidate", "teacher", "good", "bad", "muted", "ink")
 """The service has the first, its peers the others, in the order of the measurement."""
 PANEL_INCHES = (4.6, 3.4)
 COLUMNS = 2

@@ -173,12 +173,38 @@ def test_several_processes_answer_on_one_port_outlive_one_of_them_and_end_togeth
 
         folders = {Path(path).parent for path in unix_sockets(supervisor.pid)}
         assert len(folders) == 1
-        supervisor.send_signal(signal.SIGTERM)
+        with under_load(url) as answered:
+            time.sleep(0.3)
+            supervisor.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
         assert supervisor.wait(20) == 0
         assert not folders.pop().exists(), "nothing is left behind"
+    assert set(answered) == {200}
     assert not list((state / "spool").glob("*/*.jsonl"))
     with database.engine().connect() as connection:
-        assert connection.scalar(sa.select(sa.func.count()).select_from(database.requests)) == 60 + 20 + 60
+        num_rows = connection.scalar(sa.select(sa.func.count()).select_from(database.requests))
+    assert num_rows == 60 + 20 + 60 + len(answered)
+
+
+@contextlib.contextmanager
+def under_load(url: str) -> Iterator[list[int]]:
+    """Three clients that ask one after the other; the statuses of their answers."""
+    statuses, over = list[int](), threading.Event()
+
+    def ask() -> None:
+        with httpx.Client() as http:
+            while not over.is_set():
+                statuses.append(http.post(f"{url}/predict", json={"text": "my card"}).status_code)
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
 
 
 def unix_sockets(pid: int) -> list[str]:
