@@ -7,23 +7,28 @@ requests at once, the last of a connection) goes through them, and is answered a
 
 import asyncio
 import re
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 LINE = b"POST /predict HTTP/1.1\r\n"
+HEAD_END = b"\r\n\r\n"
 HEAD = re.compile(rb"POST /predict HTTP/1\.1\r\n((?:[A-Za-z0-9-]++:[\t -~\x80-\xff]*+\r\n){1,64}+)\r\n")
 """Possessive throughout, so that a head which does not match costs time in proportion to its length only."""
 FIELD = re.compile(rb"([A-Za-z0-9-]++):([^\r\n]*+)\r\n")
 UNUSUAL = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))
 """Headers that change what the answer must look like or how the request is read."""
 MAX_LENGTH_DIGITS = 7
+MAX_KNOWN_BYTES = 2048
+MAX_KNOWN = 256
+"""A client's heads differ in the body's length alone: that many that are no longer than this are read only once."""
 MAX_HELD_BYTES = 1 << 16
 """A plain request is waited for up to this length; many clients send its head and its body one after the other."""
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case, and values."""
 
 
@@ -40,10 +45,19 @@ def read_head(data: bytes | bytearray) -> Head | None:
     """The head of the plain request that `data` begins with; None for part of a head, and for all that is not plain."""
     if not data.startswith(LINE):
         return None
-    head = HEAD.match(data)
+    body_start = data.find(HEAD_END) + len(HEAD_END)
+    if body_start < len(LINE):
+        return None
+    head = bytes(data[:body_start])
+    return _known_head(head) if body_start <= MAX_KNOWN_BYTES else _read_head(head)
+
+
+def _read_head(data: bytes) -> Head | None:
+    """As `read_head`, of all that comes before the body."""
+    head = HEAD.fullmatch(data)
     if head is None:
         return None
-    headers = [(bytes(name).lower(), bytes(value).strip(b" \t")) for name, value in FIELD.findall(head[1])]
+    headers = tuple((name.lower(), value.strip(b" \t")) for name, value in FIELD.findall(head[1]))
     length: bytes | None = None
     for name, value in headers:
         if name == b"content-length":
@@ -52,7 +66,10 @@ def read_head(data: bytes | bytearray) -> Head | None:
             length = value
         elif name in UNUSUAL or (name == b"connection" and value.lower() != b"keep-alive"):
             return None
-    return None if length is None else Head(headers, head.end(), head.end() + int(length))
+    return None if length is None else Head(headers, len(data), len(data) + int(length))
+
+
+_known_head = lru_cache(MAX_KNOWN)(_read_head)
 
 
 class Exchange:

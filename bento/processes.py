@@ -15,6 +15,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bento.errors import UserError
@@ -26,6 +27,8 @@ MAX_PROCESSES = 64
 TOKEN_VARIABLE = "RETORT_SERVICE_TOKEN"  # noqa: S105 - it names a folder
 """Set by the supervising process for those that it starts: with its number it names the folder in which they find each
 other, which nobody else can have made before."""
+LABEL = "process"
+"""Of all series, by which the processes are told apart."""
 TIMEOUT_S = 1.0
 """How long one of the others may take for its metrics."""
 SAMPLE = re.compile(rb"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{?)")
@@ -83,8 +86,9 @@ class Siblings:
     def exposition(self, own: bytes) -> bytes:
         """The metrics of all processes, of which this one has counted `own`."""
         others = {path.stem: path for path in self.folder.glob("*.sock") if path != self._path}
-        found = {name: text for name, path in others.items() if (text := _ask(path))}
-        return merged(found | {str(self.index): own})
+        with ThreadPoolExecutor(MAX_PROCESSES) as threads:  # several that hang take no longer than one
+            found = dict(zip(others, threads.map(_ask, others.values()), strict=True))
+        return merged({name: text for name, text in found.items() if text} | {str(self.index): own})
 
     def _answer(self, listening: socket.socket, exposition: Callable[[], bytes]) -> None:
         while True:
@@ -135,5 +139,5 @@ def _labelled(line: bytes, process: bytes) -> bytes:
     if found is None:
         raise ValueError(f"expected a sample of Prometheus' text format, got {line[:100]!r}")
     rest = line[found.end() :]
-    label = b'process="%b"' % process
+    label = b'%b="%b"' % (LABEL.encode(), process)
     return found[1] + (b"{%b,%b" % (label, rest) if found[2] else b"{%b}%b" % (label, rest))

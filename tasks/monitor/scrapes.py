@@ -17,11 +17,10 @@ import sqlalchemy as sa
 
 from bento.database import engine, metadata
 from bento.errors import RetortError
+from bento.processes import LABEL
 from tasks.monitor.series import COUNTERS, GAUGES, Values
 
 TIMEOUT_S = 5.0
-PROCESS = "process"
-"""The label that tells apart several processes behind one URL."""
 
 scrapes = sa.Table(
     "scrapes",
@@ -83,7 +82,7 @@ def read_exposition(text: str, url: str, name: str, at: float) -> list[Scrape]:
         raise ScrapeError(f"{url}: expected a service of {name}, got one of {', '.join(sorted(served)) or 'no model'}")
     processes: defaultdict[str, list[Any]] = defaultdict(list)
     for sample in samples:
-        processes[sample.labels.get(PROCESS, "")].append(sample)
+        processes[sample.labels.get(LABEL, "")].append(sample)
     return [
         _read_process(found, f"{url}#{process}" if process else url, at) for process, found in sorted(processes.items())
     ]

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from bento import connections
 from bento.app import Server, create_app, direct_predict
 from bento.connections import Behind, BoundedProtocol
-from bento.direct import MAX_HELD_BYTES, Head, read_head, response_bytes
+from bento.direct import MAX_HELD_BYTES, MAX_KNOWN, MAX_KNOWN_BYTES, Head, _known_head, read_head, response_bytes
 from bento.schemas import DEADLINE_HEADER
 from tests.bento.test_connections import connect, get, post, read, status
 from tests.live import live
@@ -45,6 +45,25 @@ def test_a_plain_request_is_read_as_its_headers_and_its_body(headers: bytes) -> 
     assert head.end == len(data)
     assert head.headers[0] == (b"host", b"x")
     assert dict(head.headers)[b"content-length"] == b"19"
+
+
+def test_a_head_that_is_known_is_told_from_one_that_differs_in_one_sign() -> None:
+    for length in (10, 19, 10, 19):
+        head = read_head(post(b"a" * length, b"X-Request-Id: %d\r\n" % length))
+        assert head is not None
+        assert head.end - head.body_start == length
+        assert dict(head.headers)[b"x-request-id"] == b"%d" % length
+    assert read_head(post(b"a" * 10, b"Expect: 10\r\n")) is None
+
+
+def test_known_heads_are_bounded_in_number_and_length() -> None:
+    _known_head.cache_clear()
+    long = post(headers=b"X: " + b"a" * MAX_KNOWN_BYTES + b"\r\n")
+    assert read_head(long) is not None
+    assert _known_head.cache_info().currsize == 0
+    for number in range(MAX_KNOWN + 10):
+        read_head(post(headers=b"X: %d\r\n" % number))
+    assert _known_head.cache_info().currsize == MAX_KNOWN
 
 
 CHUNKED = b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from bento.app import Server, create_app, direct_predict
 from bento.connections import Behind
 from bento.metrics import Metrics
-from bento.overload import AT_ONCE, Load, Overload, Turns
+from bento.overload import AT_ONCE, SAID_FOR_S, Load, Overload, Turns
 from bento.request_ids import AccessLog, RequestIds
 from tests.bento.test_connections import CHUNKED, connect, get, post, read_to_end
 from tests.live import live
@@ -97,6 +97,23 @@ def test_what_would_be_late_is_refused_with_the_reason_and_counted() -> None:
     assert read("retort_rejected_total") == 1
     assert read("retort_errors_total", {"code": "queue_full"}) == 1
     assert read("retort_request_seconds_count", {"route": "/predict", "outcome": "overload"}) == 1
+
+
+def test_what_a_refusal_says_follows_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    overload = make_overload(deadline_ms=100)
+    burden(overload.load, 2_001, 0.001)
+    first = overload.refusal([(b"x-request-id", b"one")])
+    burden(overload.load, 1_000, 0.001)
+    second = overload.refusal([(b"x-request-id", b"two")])
+    assert first is not None
+    assert second == first.replace(b"one", b"two")
+    now += SAID_FOR_S
+    third = overload.refusal([])
+    assert third is not None
+    assert b"3001 requests wait" in third
+    assert b"retry-after: 3" in third
 
 
 def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, object]]:

@@ -121,7 +121,7 @@ def outcome(status: list[int], latency_s: list[float], due_s: list[float]) -> Ou
 
 def test_overload_counts_good_answers_of_its_time_alone() -> None:
     found = outcome([200, 200, 200, 429, 503], [0.1, 2.0, 0.9, 0.01, 0.02], [0.0, 0.1, 0.5, 0.2, 0.3])
-    good, p99, share, refused, _, other = overload.rows_of(found, peak=1.0, seconds=1.0, title="Retort")
+    good, p99, share, refused, _, other = overload.rows_of(found, peaks=[0.5, 1.0, 9.0], seconds=1.0, title="Retort")
     assert (good["value"], good["ratio"], good["met"]) == (1.0, 1.0, True)
     assert (p99["met"], refused["met"]) == (False, True)
     assert share["value"] == 20
@@ -129,7 +129,7 @@ def test_overload_counts_good_answers_of_its_time_alone() -> None:
 
 
 def test_overload_without_a_refusal_says_nothing_of_their_time() -> None:
-    rows = overload.rows_of(outcome([200], [0.1], [0.0]), peak=1.0, seconds=1.0, title="Retort")
+    rows = overload.rows_of(outcome([200], [0.1], [0.0]), peaks=[1.0], seconds=1.0, title="Retort")
     assert (rows[3]["value"], rows[3]["met"]) == (None, None)
 
 
