@@ -26,7 +26,7 @@ from tasks.train import PACKAGED, find_model, teacher_logits
 from tasks.types import Artifact
 
 BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-VOCABULARY = PruneVocabulary(keep=0.9999, common=2000)
+VOCABULARY = PruneVocabulary(keep=0.9999, likely=2000)
 STUDENT = Distil(num_layers=4, intermediate_size=768)
 PRECISION = Quantize(scheme="int8_dynamic", weight_bits=4, embedding_bits=4)
 SIZE_MB, FASTER = 13.0, 12.0

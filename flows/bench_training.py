@@ -108,7 +108,7 @@ def make_students(chosen: Config, data: Path, folder: Path) -> tuple[Student, St
     if pruning is not None:
         texts = list(read_split(data, "train").texts)
         cut_vocabulary(
-            smaller, Path(source), texts, held_out=texts, keep=pruning.keep, common=pruning.common, out=folder
+            smaller, Path(source), texts, held_out=texts, keep=pruning.keep, likely=pruning.likely, out=folder
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     return full, _student(smaller, tokenizer, train, labels, chosen)

@@ -48,7 +48,7 @@ def colours_build(folder: Path, **student: Any) -> dict[str, Any]:
         "data": {"source": str(write_colours(folder / "rows")), "validation": 0.3},
         "teacher": {"model": str(write_bert(folder / "bert")), "max_tokens": 16, **LEARNS},
         "compress": [
-            {"kind": "prune_vocabulary", "common": 10},
+            {"kind": "prune_vocabulary", "likely": 10},
             {"kind": "distil", "layers": [0, 2], **LEARNS, "transfer": None, **student},
             {"kind": "export"},
             {"kind": "quantize"},

@@ -1,4 +1,4 @@
-"""Vocabulary pruning: keep the tokens that the training text uses, and every single character.
+"""Vocabulary pruning: keep the tokens that the training text uses or may well use next, and every single character.
 
 For short texts the embedding table is half of a small encoder, and most of its rows are never looked up
 (Abdaoui 2020, "Load What You Need"; arXiv:2010.05609). Done before training it also saves optimiser time.
@@ -25,9 +25,9 @@ class PruneVocabulary(Section):
     kind: Literal["prune_vocabulary"] = "prune_vocabulary"
     keep: float = Field(default=0.9999, gt=0, le=1)
     """Share of the training text's token occurrences, a retrain's recent texts among it, that the kept tokens cover."""
-    common: int = Field(default=5000, ge=0)
-    """Also keep this many of the tokenizer's first whole words, which are the most frequent in general text: what the
-    training text lacks, tomorrow's may have."""
+    likely: int = Field(default=3000, ge=0)
+    """Also keep this many tokens that the training text lacks, those that more of it would most probably have: what
+    their embeddings and their frequency in general text are like says so (`tasks/vocabulary.py`)."""
 
     consumes: ClassVar[str] = "torch"
     produces: ClassVar[str] = "torch"
@@ -50,7 +50,7 @@ class PruneVocabulary(Section):
             [*train, *read_unlabelled(data)],
             held_out=held_out,
             keep=self.keep,
-            common=self.common,
+            likely=self.likely,
             out=out,
         )
         model.save_pretrained(out)

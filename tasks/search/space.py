@@ -47,8 +47,8 @@ class SearchConfig(Section):
     """What is best among the points that keep all limits."""
     vocabulary: list[Coverage] = Field(default=[])
     """Coverages of the training text to cut the vocabulary to; empty leaves the teacher's."""
-    common: int = Field(default=5000, ge=0)
-    """With `vocabulary`: keep this many of the tokenizer's most frequent words besides."""
+    likely: int = Field(default=3000, ge=0)
+    """With `vocabulary`: keep this many tokens besides that the training text lacks and more of it may have."""
     num_layers: list[Layers] = Field(default=[2, 3, 6], min_length=1)
     """Depths of the student."""
     hidden_size: list[Width] = Field(default=[])
@@ -116,7 +116,7 @@ def chain_of(config: SearchConfig, point: dict[str, Any]) -> "tuple[Technique, .
     sizes = {name: point[name] for name in ("num_layers", *WIDTHS)}
     chain: list[Any] = [Distil.model_validate(settings | sizes)]
     if point["vocabulary"] is not None:
-        chain.insert(0, PruneVocabulary(keep=point["vocabulary"], common=config.common))
+        chain.insert(0, PruneVocabulary(keep=point["vocabulary"], likely=config.likely))
     training = {name: settings[name] for name in Training.model_fields}
     if point["speedup"] > 1:
         chain.append(PruneStructure(speedup=point["speedup"], **training))

@@ -32,7 +32,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "teacher": teacher,
         "more_teachers": [teacher | {"seed": 1}],
         "compress": [
-            {"kind": "prune_vocabulary", "common": 10},
+            {"kind": "prune_vocabulary", "likely": 10},
             {"kind": "distil", "layers": [0, 2], "transfer": None, **LEARNS},
             {"kind": "export"},
             {"kind": "quantize"},

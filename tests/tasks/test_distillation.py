@@ -105,7 +105,7 @@ def test_a_teacher_beside_its_student_reads_the_same_tokens_under_its_own_number
     teacher = write_bert(tmp_path / "teacher")
     texts = ["the lamp over there is green", "a red ship"]
     student = load_classifier(teacher)
-    cut_vocabulary(student, teacher, texts, held_out=texts, keep=1.0, common=0, out=tmp_path)
+    cut_vocabulary(student, teacher, texts, held_out=texts, keep=1.0, likely=0, out=tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer) < len(AutoTokenizer.from_pretrained(teacher))
     context = SimpleNamespace(teacher=SimpleNamespace(path=teacher))

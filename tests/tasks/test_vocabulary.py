@@ -1,12 +1,17 @@
+import csv
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from bento.errors import RetortError, UserError
 from tasks import vocabulary
 from tasks.train import PACKAGED, find_model
-from tasks.vocabulary import cut_vocabulary, unknown_rate
+from tasks.vocabulary import by_likelihood, cut_vocabulary, unknown_rate
+from tests.shared_data import data_folder
 
 TEXTS = ["where is my unbelievable parcel", "the parcel is late", "is it late again"] * 5
 
@@ -17,7 +22,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[BertForSequenceClassi
     source = Path(find_model(PACKAGED))
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     model = BertForSequenceClassification(config)
-    cut_vocabulary(model, source, list(TEXTS), held_out=list(TEXTS), keep=1.0, common=50, out=out)
+    cut_vocabulary(model, source, list(TEXTS), held_out=list(TEXTS), keep=1.0, likely=50, out=out)
     return model, out
 
 
@@ -57,9 +62,51 @@ def test_the_kept_rows_are_the_old_ones(tmp_path: Path) -> None:
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     model = BertForSequenceClassification(config)
     old = model.get_input_embeddings().weight.detach().clone()
-    cut_vocabulary(model, source, list(TEXTS), held_out=list(TEXTS), keep=1.0, common=0, out=tmp_path)
+    cut_vocabulary(model, source, list(TEXTS), held_out=list(TEXTS), keep=1.0, likely=0, out=tmp_path)
     new_id = AutoTokenizer.from_pretrained(tmp_path).convert_tokens_to_ids("parcel")
     assert torch.equal(model.get_input_embeddings().weight[new_id], old[old_tokenizer.convert_tokens_to_ids("parcel")])
+
+
+def test_tokens_like_those_of_the_text_come_first_and_frequent_ones_before_rare_ones() -> None:
+    rng = np.random.default_rng(0)
+    about_N = np.arange(4_000) % 2 == 0  # every second token is of the text's subject
+    embedding = rng.normal(size=(4_000, 16)) + 2.0 * about_N[:, None]
+    occurs_N = about_N & (rng.random(4_000) < 0.6 - 0.5 * np.arange(4_000) / 4_000)
+    order = by_likelihood(embedding, np.arange(4_000) + 500, occurs_N)
+    new = [at for at in order if not occurs_N[at]][:500]
+    assert about_N[new].mean() > 0.95
+    assert np.mean(new) < 0.8 * np.mean(np.flatnonzero(about_N & ~occurs_N))
+
+
+@pytest.mark.parametrize("occurs", [np.zeros(5, bool), np.ones(5, bool)])
+def test_where_nothing_tells_the_frequent_come_first(occurs: np.ndarray) -> None:
+    assert by_likelihood(np.zeros((5, 4)), np.array([9, 3, 7, 1, 5]), occurs).tolist() == [3, 1, 4, 2, 0]
+
+
+@pytest.mark.parametrize(("name", "most"), [("banking77", 0.7), ("clinc150", 0.95), ("sst2", 0.9)])
+def test_fewer_new_texts_lose_a_token_than_with_the_most_frequent_words(name: str, most: float) -> None:
+    """A quarter of CLINC150's test texts is of other subjects."""
+    train, new = (shared_texts(name, split) for split in ("train", "test"))
+    tokenizer = AutoTokenizer.from_pretrained(find_model(PACKAGED))
+    model = AutoModel.from_pretrained(find_model(PACKAGED))
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    embedding = model.get_input_embeddings().weight.detach().double().numpy()
+    kept = set(vocabulary._kept_tokens(tokenizer, state, embedding, train, 1.0, 2000))
+    none = set(vocabulary._kept_tokens(tokenizer, state, embedding, train, 1.0, 0))
+    frequent = [token for token in tokenizer.get_vocab() if token.isalpha() and token not in none]
+    frequent = sorted(frequent, key=tokenizer.get_vocab().__getitem__)[:2000]
+    assert len(kept) == len(none) + 2000
+    assert share_changed(tokenizer, kept, new) < most * share_changed(tokenizer, none | set(frequent), new)
+
+
+def shared_texts(name: str, split: str) -> list[str]:
+    folder = data_folder(name)
+    with (folder / f"{split}.csv").open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file)]
+
+
+def share_changed(tokenizer: Any, kept: set[str], texts: list[str]) -> float:
+    return sum(not kept.issuperset(tokenizer.tokenize(text)) for text in texts) / len(texts)
 
 
 def test_a_tokenizer_that_is_not_wordpiece_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -69,7 +116,7 @@ def test_a_tokenizer_that_is_not_wordpiece_is_refused_with_the_remedy(tmp_path: 
 
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), pad_token="<pad>").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="expected a WordPiece tokenizer, got BPE"):
-        cut_vocabulary(None, tmp_path, ["a"], held_out=["a"], keep=1.0, common=0, out=tmp_path / "out")
+        cut_vocabulary(None, tmp_path, ["a"], held_out=["a"], keep=1.0, likely=0, out=tmp_path / "out")
 
 
 def test_the_unknown_rate_counts_tokens_without_a_piece() -> None:
@@ -90,4 +137,4 @@ def test_a_cut_that_makes_words_unknown_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(
         RetortError, match=r"33\.33 % of the validation text's tokens became unknown, allowed are 0\.1 %"
     ):
-        cut_vocabulary(model, source, TEXTS, held_out=["the late zebra"], keep=1.0, common=0, out=tmp_path)
+        cut_vocabulary(model, source, TEXTS, held_out=["the late zebra"], keep=1.0, likely=0, out=tmp_path)

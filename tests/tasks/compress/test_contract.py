@@ -20,7 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "distil": {"layers": [0, 2], "epochs": 1, "transfer": {"copies": 1}},
     "linformer": {"epochs": 1, "projected_length": 4, "min_speedup": 0.0},
     "prune_structure": {"num_layers": 2, "epochs": 1},
-    "prune_vocabulary": {"common": 10},
+    "prune_vocabulary": {"likely": 10},
     "prune_weights": {"method": "one_shot", "epochs": 1},
     "train_quantized": {"epochs": 1},
     "tune": {"threads": [1], "pad_multiples": [1], "graph_levels": ["all"], "serving": False},

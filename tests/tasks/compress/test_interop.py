@@ -35,7 +35,7 @@ Answer = Callable[[Path, list[str]], list[dict[str, float]]]
 @pytest.fixture(scope="module")
 def student(context: Context) -> Artifact:
     """Two layers and a cut vocabulary."""
-    small = PruneVocabulary(common=10).run(context.teacher, context).artifact
+    small = PruneVocabulary(likely=10).run(context.teacher, context).artifact
     return Distil(layers=[0, 2], epochs=1).run(small, context).artifact
 
 

@@ -1,7 +1,5 @@
 import json
-import os
 import random
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,8 +7,8 @@ import pytest
 from bento.errors import DataError
 from bento.manifest import folder_sha256
 from tasks.data import DataConfig, prepare, read_labels, read_report, read_split, read_target, row_id
+from tests.shared_data import data_folder
 
-DATA = Path(os.environ.get("RETORT_TEST_DATA") or Path(__file__).parents[4] / "shared" / "data")
 SETS = ("banking77", "clinc150", "snips", "sms_spam", "sst2", "sentiment_sentences", "angular_cli_commits")
 
 
@@ -164,20 +162,16 @@ def test_feedback_without_a_label_column_is_refused(made):
 
 @pytest.mark.parametrize("name", SETS)
 def test_real_sets_pass(name, tmp_path):
-    if not (DATA / name).is_dir():
-        pytest.skip(f"{DATA / name} is not there; set RETORT_TEST_DATA")
-    prepare(DataConfig(source=str(DATA / name), max_rows=2000), tmp_path)
+    prepare(DataConfig(source=str(data_folder(name)), max_rows=2000), tmp_path)
     assert len(read_split(tmp_path, "train")) > 1000
     assert set(read_split(tmp_path, "test").labels) <= set(read_labels(tmp_path))
 
 
 def test_a_real_multi_label_set_is_read_as_such_and_else_refused_with_the_remedy(tmp_path):
-    if not (DATA / "goemotions").is_dir():
-        pytest.skip(f"{DATA / 'goemotions'} is not there; set RETORT_TEST_DATA")
     for label in ("label", "labels"):
         with pytest.raises(DataError, match="task to multi_label"):
-            prepare(DataConfig(source=str(DATA / "goemotions"), label=label), tmp_path)
-    config = DataConfig(source=str(DATA / "goemotions"), label="labels", task="multi_label", max_rows=400)
+            prepare(DataConfig(source=str(data_folder("goemotions")), label=label), tmp_path)
+    config = DataConfig(source=str(data_folder("goemotions")), label="labels", task="multi_label", max_rows=400)
     prepare(config, tmp_path)
     assert (len(read_labels(tmp_path)), read_target(tmp_path).task) == (28, "multi_label")
     several = [label for label in read_split(tmp_path, "train").labels if "," in label]
@@ -186,9 +180,7 @@ def test_a_real_multi_label_set_is_read_as_such_and_else_refused_with_the_remedy
 
 
 def test_real_scores_of_pairs_are_read_with_their_range(tmp_path):
-    if not (DATA / "stsb").is_dir():
-        pytest.skip(f"{DATA / 'stsb'} is not there; set RETORT_TEST_DATA")
-    config = DataConfig(source=str(DATA / "stsb"), text="text_a", text_pair="text_b", label="score", task="score")
+    config = DataConfig(source=str(data_folder("stsb")), text="text_a", text_pair="text_b", label="score", task="score")
     prepare(config, tmp_path)
     target = read_target(tmp_path)
     assert (target.task, target.low, target.high, read_labels(tmp_path)) == ("score", 0.0, 5.0, ("score",))
