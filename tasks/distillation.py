@@ -33,7 +33,7 @@ from tasks.batches import Batch, Rows, repeated, tokenize
 from tasks.data import read_labels, read_split, read_times
 from tasks.task_types import UNLABELLED, TaskType
 from tasks.training import Epoch, RecipeConfig, fit, forward
-from tasks.transfer import TransferConfig, check_transfer, chosen_transfer, read_transfer
+from tasks.transfer import TransferConfig, check_transfer, chosen_transfer, read_transfer, whole_words
 
 if TYPE_CHECKING:
     from tasks.compress.context import Context
@@ -188,7 +188,7 @@ def _training_rows(tokenizer: Any, settings: Training, context: "Context", task:
     times_N = read_times(data)
     transfer = chosen_transfer(settings.transfer, data)
     if transfer is not None:
-        more, more_NC = read_transfer(transfer, context)
+        more, more_NC = read_transfer(transfer, context, whole_words(tokenizer) if transfer.random > 0 else ())
         texts += more
         truth = np.concatenate([truth, np.full((len(more), *truth.shape[1:]), UNLABELLED, dtype=truth.dtype)])
         width = min(teacher_NC.shape[1], more_NC.shape[1])

@@ -3,9 +3,10 @@
 The teacher's logits are computed once for a set of settings and shared by every technique that trains on them.
 """
 
+import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("retort.transfer")
 
-NUM_FREQUENT_WORDS = 5_000
 NUM_TEXTS = 100_000
 """How many texts the copies come to where their number is left open."""
 MOST_COPIES = 16
@@ -51,8 +51,8 @@ class TransferConfig(Section):
     mix: float = Field(default=0.3, ge=0, le=1)
     """Share of the copies that splice the beginning of one text with the end of another."""
     random: float = Field(default=0.0, ge=0, le=1)
-    """Largest share of a copy's words that become random ones of the tokenizer's frequent words; each copy draws its
-    own. Shows the student what the teacher says of text about something else."""
+    """Largest share of a copy's words that become random ones of the student's vocabulary; each copy draws its own.
+    Shows the student what the teacher says of text about something else, and of words that the training text lacks."""
     replace: float = Field(default=0.0, ge=0, lt=1)
     """Share of the words that the teacher's encoder replaces by what it would expect there, others in each copy."""
 
@@ -79,25 +79,27 @@ def check_transfer(config: TransferConfig | None) -> None:
         )
 
 
-def read_transfer(config: TransferConfig, context: "Context") -> tuple[list[Any], Any]:
-    """Texts and the teacher's logits_NC on them, made once. Raises: DataError."""
+def read_transfer(config: TransferConfig, context: "Context", words: Sequence[str] = ()) -> tuple[list[Any], Any]:
+    """Texts and the teacher's logits_NC on them, made once; random words are drawn from `words`. Raises: DataError."""
     inputs: list[Artifact | str] = [context.data, *context.teachers]
     if config.file is not None:
         inputs.append(file_sha256(_existing(config.file)))
+    if config.random > 0:
+        inputs.append(hashlib.sha256(json.dumps(words).encode()).hexdigest())
     step = run_step(
         "transfer",
         kind="logits",
         inputs=inputs,
         config=config.model_dump(exclude={"file"}) | {"max_tokens": context.max_tokens, "seed": context.seed},
         code="tasks.transfer",
-        make=lambda out, work: _make(config, context, out),
+        make=lambda out, work: _make(config, context, words, out),
     )
     lines = (step.artifact.path / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [value if isinstance(value, str) else tuple(value) for value in map(json.loads, lines)]
     return texts, np.load(step.artifact.path / "logits.npy")
 
 
-def _make(config: TransferConfig, context: "Context", out: Path) -> None:
+def _make(config: TransferConfig, context: "Context", words: Sequence[str], out: Path) -> None:
     train = list(read_split(context.data.path, "train").texts)
     rng = np.random.default_rng(context.seed)
     copies = num_copies(len(train)) if config.copies is None else config.copies
@@ -107,7 +109,8 @@ def _make(config: TransferConfig, context: "Context", out: Path) -> None:
 
         versions = replaced_words(train, context, share=config.replace, versions=copies)
     texts = read_unlabelled(context.data.path) + _file_texts(config, train)
-    texts += altered_copies(train, versions, _alteration(config, context), rng=rng)
+    how = Alteration(drop=config.drop, typos=config.typos, mix=config.mix, random=config.random, vocabulary=words)
+    texts += altered_copies(train, versions, how, rng=rng)
     if not texts:
         raise DataError("transfer: expected a file or copies >= 1, got neither; give one, or leave transfer out")
     log.info("the teacher answers %d texts without labels", len(texts))
@@ -122,21 +125,12 @@ def num_copies(num_train: int) -> int:
     return min(MOST_COPIES, max(1, NUM_TEXTS // max(1, num_train)))
 
 
-def _alteration(config: TransferConfig, context: "Context") -> Alteration:
-    from transformers import AutoTokenizer
-
-    words = frequent_words(AutoTokenizer.from_pretrained(context.teacher.path)) if config.random > 0 else ()
-    return Alteration(
-        drop=config.drop, typos=config.typos, mix=config.mix, random=config.random, vocabulary=words
-    )  # fmt: skip
-
-
-def frequent_words(tokenizer: Any) -> list[str]:
-    """Up to NUM_FREQUENT_WORDS whole words of a vocabulary, the most frequent in general text, which come first."""
+def whole_words(tokenizer: Any) -> list[str]:
+    """The whole words of a vocabulary in its order, without pieces, numbers and single letters."""
     tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
     marks = "".join(mark for mark in "Ġ▁" if any(token.startswith(mark) for token in tokens))
     words = [token[1:] for token in tokens if token[0] in marks] if marks else tokens
-    return [word for word in words if word.isalpha() and len(word) > 1][:NUM_FREQUENT_WORDS]
+    return [word for word in words if word.isalpha() and len(word) > 1]
 
 
 def _file_texts(config: TransferConfig, train: list[Any]) -> list[Any]:

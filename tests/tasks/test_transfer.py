@@ -10,7 +10,7 @@ from tasks.compress.context import Context
 from tasks.data import read_split
 from tasks.data.parts import UNLABELLED_FILE
 from tasks.ensemble import torch_logits
-from tasks.transfer import TransferConfig, chosen_transfer, frequent_words, num_copies, read_transfer
+from tasks.transfer import TransferConfig, chosen_transfer, num_copies, read_transfer, whole_words
 
 
 def test_a_file_of_sentences_is_answered_by_the_teacher_without_those_in_training(
@@ -72,19 +72,22 @@ def test_the_number_of_copies_can_be_left_open(context: Context) -> None:
     assert 8 * len(train) < len(texts) <= 16 * len(train), "a copy that repeats another is left out"
 
 
-def test_frequent_words_are_whole_ones_in_the_order_of_the_vocabulary() -> None:
+def test_whole_words_are_in_the_order_of_the_vocabulary() -> None:
     class Vocabulary(dict[str, int]):
         def get_vocab(self) -> dict[str, int]:
             return self
 
     pieces = Vocabulary({"[CLS]": 0, "a": 1, "of": 3, "the": 2, "##ing": 4, "7th": 5, "card": 6})
-    assert frequent_words(pieces) == ["the", "of", "card"]
+    assert whole_words(pieces) == ["the", "of", "card"]
     marked = Vocabulary({"<s>": 0, "ing": 1, "Ġthe": 2, "Ġcard": 3, "Ġ7": 4})
-    assert frequent_words(marked) == ["the", "card"], "a token without the mark is a piece"
+    assert whole_words(marked) == ["the", "card"], "a token without the mark is a piece"
 
 
-def test_random_words_come_from_the_teachers_tokenizer(context: Context) -> None:
-    texts, logits_NC = read_transfer(TransferConfig(copies=1, random=0.9), context)
+def test_random_words_come_from_the_students_vocabulary(context: Context) -> None:
     train = set(" ".join(read_split(context.data.path, "train").texts).split())
-    assert len(texts) == len(logits_NC)
-    assert sum(word not in train for text in texts for word in text.split()) > len(texts)
+    for words in (["zebra", "quilt"], ["quartz"]):
+        texts, logits_NC = read_transfer(TransferConfig(copies=1, random=0.9, typos=0), context, words)
+        assert len(texts) == len(logits_NC)
+        strange = [word for text in texts for word in text.split() if word not in train]
+        assert len(strange) > len(texts)
+        assert set(strange) == set(words)
