@@ -72,11 +72,21 @@ def unknown_rate(tokenizer: Any, texts: list[Any]) -> float:
     return ids.count(tokenizer.unk_token_id) / max(len(ids), 1)
 
 
+def changed_rate(before: Any, after: Any, texts: list[Any]) -> float:
+    """Share of the texts that are cut into other tokens than before."""
+    old, new = (_encodings(tokenizer, texts) for tokenizer in (before, after))
+    changed = [one.tokens != other.tokens for one, other in zip(old, new, strict=True)]
+    return changed.count(True) / max(len(changed), 1)
+
+
 def _check_unknown(before: Any, after: Any, texts: list[Any]) -> None:
     """The gate of a cut. Raises: RetortError."""
     old, new = unknown_rate(before, texts), unknown_rate(after, texts)
-    log.info("vocabulary cut from %d to %d tokens; unknown before %.3f %%, after %.3f %%",
-             len(before), len(after), 100 * old, 100 * new)  # fmt: skip
+    log.info(
+        "vocabulary cut from %d to %d tokens; of the validation text's unknown before %.3f %%, after %.3f %%; %.1f %% "
+        "of its texts are cut into other tokens",
+        len(before), len(after), 100 * old, 100 * new, 100 * changed_rate(before, after, texts),
+    )  # fmt: skip
     if new - old > MAX_NEWLY_UNKNOWN:
         raise RetortError(
             f"prune_vocabulary: {100 * (new - old):.2f} % of the validation text's tokens became unknown, allowed are "
@@ -85,12 +95,18 @@ def _check_unknown(before: Any, after: Any, texts: list[Any]) -> None:
 
 
 def _token_ids(tokenizer: Any, texts: list[Any]) -> list[int]:
-    """All tokens of the texts, uncut, without special ones and padding, which some tokenizers add by themselves."""
+    """All tokens of the texts."""
+    return [token for encoding in _encodings(tokenizer, texts) for token in encoding.ids]
+
+
+def _encodings(tokenizer: Any, texts: list[Any]) -> list[Any]:
+    """Of each text, or half of a pair: uncut, without special tokens and padding, which some add by themselves."""
     flat = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
     if not flat:
         return []
     encoded = tokenizer(flat, add_special_tokens=False, padding=False, truncation=False, verbose=False)
-    return [token for ids in encoded["input_ids"] for token in ids]
+    found: list[Any] = encoded.encodings
+    return found
 
 
 def require_wordpiece(kind: str, where: str) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceCl
 from bento.errors import RetortError, UserError
 from tasks import vocabulary
 from tasks.train import PACKAGED, find_model
-from tasks.vocabulary import by_likelihood, cut_vocabulary, unknown_rate
+from tasks.vocabulary import by_likelihood, changed_rate, cut_vocabulary, unknown_rate
 from tests.shared_data import data_folder
 
 TEXTS = ["where is my unbelievable parcel", "the parcel is late", "is it late again"] * 5
@@ -124,6 +124,13 @@ def test_the_unknown_rate_counts_tokens_without_a_piece() -> None:
     assert unknown_rate(tokenizer, ["the car", "𓀀 𓀀 is late"]) == pytest.approx(2 / 6)
     assert unknown_rate(tokenizer, [("the car", "𓀀")]) == pytest.approx(1 / 3)
     assert unknown_rate(tokenizer, []) == 0
+
+
+def test_the_changed_rate_counts_texts_that_lost_a_piece(cut: tuple[BertForSequenceClassification, Path]) -> None:
+    old, new = AutoTokenizer.from_pretrained(find_model(PACKAGED)), AutoTokenizer.from_pretrained(cut[1])
+    assert changed_rate(old, new, TEXTS) == 0
+    assert changed_rate(old, new, ["the parcel", "is it late", ("the parcel", "quizzical zebra")]) == 0.25
+    assert changed_rate(old, new, []) == 0
 
 
 def test_a_cut_that_makes_words_unknown_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
