@@ -27,7 +27,7 @@ LEARNING_RATE = 0.01
 PROMPT_SHARE = 0.2
 """Of its time a request may be predicted to wait. A machine that is shared may become slower meanwhile, and with the
 queue grows what each answer costs: at twice the capacity and a deadline of a second, 91 % of the peak were answered
-with 0.2, 87 % with 0.1, where a moment's idleness is not made up for, and 88 % with 0.35."""
+with 0.2, 87 % with 0.1 and 88 % with 0.35, five runs of ten seconds each, so part of that is chance."""
 ARRIVED, LATE = "retort.arrived", "retort.late"
 """Keys of a request's scope."""
 TURNS = re.compile(r"/predict|/v2/models/[^/]+/infer")
