@@ -19,13 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Encoding
-
 from bento.answer import Answer
 from bento.cost import companions
 from bento.errors import RetortError
 from bento.metrics import Metrics
 from bento.predictor import Predictor, Text
+from bento.uncased import Encoded
 
 WINDOW_TEXTS = 64
 """The oldest that wait; a run's texts come from these."""
@@ -53,7 +52,7 @@ class Waiting:
 
     predictor: Predictor
     text: Text
-    encoding: Encoding
+    encoding: Encoded
     num_tokens: int
     cost_ms: float
     queued_at: float
@@ -137,7 +136,7 @@ class Batcher:
         raise QueueFullError(message, wait_s)
 
     def submit(
-        self, predictor: Predictor, texts: Sequence[Text], encodings: Sequence[Encoding], *, deadline: float
+        self, predictor: Predictor, texts: Sequence[Text], encodings: Sequence[Encoded], *, deadline: float
     ) -> list[Waiting]:
         """Queue N texts with their encodings; the first future of each holds the answer, or why there is none.
 

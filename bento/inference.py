@@ -8,14 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Encoding
-
 from bento.answer import Answer
 from bento.batcher import Batcher, DeadlineError, QueueFullError, Waiting
 from bento.cache import AnswerCache, Key, RedisCache, cache_key
 from bento.metrics import Metrics
 from bento.predictor import Predictor, Text, num_characters
 from bento.schemas import ApiError
+from bento.uncased import Encoded
 
 if TYPE_CHECKING:
     from bento.tracing import Tracing
@@ -133,7 +132,7 @@ class Inference:
             if self.tracing is not None:
                 self.tracing.phases([*flying.values(), *added], began_at)
 
-    async def _encode(self, predictor: Predictor, texts: Mapping[Key, Text]) -> dict[Key, Encoding]:
+    async def _encode(self, predictor: Predictor, texts: Mapping[Key, Text]) -> dict[Key, Encoded]:
         if sum(map(num_characters, texts.values())) <= MAX_INLINE_CHARACTERS:
             return {key: predictor.encode(text) for key, text in texts.items()}
         loop = asyncio.get_running_loop()

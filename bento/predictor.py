@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from bento.abstention import scope_confidence
 from bento.answer import Answer, answers_of
@@ -23,6 +23,7 @@ from bento.cost import RunCost, Serving
 from bento.entities import Span, at_words, find_entities, first_tokens, words_of
 from bento.manifest import ONNX_FILE, Manifest, folder_sha256
 from bento.task_types import Answers, Floats, Task, label_answers, label_set_answers, probabilities
+from bento.uncased import Encoded, Tokens, Uncased, is_uncased
 
 Text = str | tuple[str, str]
 """One input: a sentence, or a pair of them."""
@@ -62,7 +63,7 @@ def open_session(path: Path, threads: int, graph_level: str = "all") -> ort.Infe
     )
 
 
-def pad(encodings: Sequence[Encoding], pad_id: int, *, multiple: int = 1, limit: int = 0) -> dict[str, Ints]:
+def pad(encodings: Sequence[Encoded], pad_id: int, *, multiple: int = 1, limit: int = 0) -> dict[str, Ints]:
     """Right-pad B encodings to the longest: input_ids, attention_mask and token_type_ids, each of shape BT.
 
     T is rounded up to a `multiple`, though not beyond `limit`, which is as long as an encoding can be.
@@ -125,10 +126,8 @@ class Predictor:
         self.pad_id = _pad_id(folder, self.tokenizer)
         prior = self.manifest.prior
         self._shift_C = prior.log_shift_C * np.float32(self.manifest.temperature) if prior else None
-        self.ignores_case_and_spaces: bool = (
-            before.ignores_case_and_spaces
-            if before and same
-            else _ignores_case_and_spaces(self.tokenizer, self.manifest.target.task)
+        self.uncased: Uncased | None = (
+            before.uncased if before and same else _uncased(self.tokenizer, self.manifest.target.task)
         )
 
     @cached_property
@@ -140,26 +139,34 @@ class Predictor:
         )
 
     def normalized(self, text: Text) -> Text:
-        """One of all texts that have these very tokens: without capitals and needless spaces, if neither is seen.
-
-        A text with letters beyond ASCII, or one that may hold a special token, stays as it is.
-        """
-        if not self.ignores_case_and_spaces:
+        """One of all texts that have these very tokens, as far as that can be told from the text."""
+        if self.uncased is None:
             return text
         if isinstance(text, str):
-            return " ".join(text.lower().split()) if text.isascii() and "[" not in text else text
-        return str(self.normalized(text[0])), str(self.normalized(text[1]))
+            return self.uncased.normalized(text)
+        return self.uncased.normalized(text[0]), self.uncased.normalized(text[1])
 
-    def encode(self, text: Text) -> Encoding:
+    def encode(self, text: Text) -> Encoded:
         """One text, truncated."""
-        return self.tokenizer.encode(text) if isinstance(text, str) else self.tokenizer.encode(*text)
+        known = self._plain(text)
+        if known is not None:
+            return known
+        encoding: Encoded = self.tokenizer.encode(*((text,) if isinstance(text, str) else text))
+        return encoding
 
-    def tokenize(self, texts: Sequence[Text]) -> list[Encoding]:
+    def tokenize(self, texts: Sequence[Text]) -> list[Encoded]:
         """One truncated, unpadded encoding a text."""
-        encodings: list[Encoding] = self.tokenizer.encode_batch(list(texts))
-        return encodings
+        known = [self._plain(text) for text in texts]
+        others = [text for text, tokens in zip(texts, known, strict=True) if tokens is None]
+        encoded = iter(self.tokenizer.encode_batch(others))
+        return [next(encoded) if tokens is None else tokens for tokens in known]
 
-    def feeds(self, encodings: Sequence[Encoding]) -> dict[str, Ints]:
+    def _plain(self, text: Text) -> Tokens | None:
+        if self.uncased is None:
+            return None
+        return self.uncased.tokens(text) if isinstance(text, str) else self.uncased.tokens(*text)
+
+    def feeds(self, encodings: Sequence[Encoded]) -> dict[str, Ints]:
         """One right-padded batch as the graph takes it."""
         padded = pad(encodings, self.pad_id, multiple=self.manifest.pad_multiple, limit=self.manifest.max_tokens)
         return {name: padded[name] for name in self.input_names}
@@ -170,7 +177,7 @@ class Predictor:
         wide = self.manifest.target.task == "entities"
         return (self.manifest.max_tokens, len(self.labels)) if wide else (len(self.labels),)
 
-    def logits(self, texts: Sequence[Text], encodings: Sequence[Encoding]) -> Floats:
+    def logits(self, texts: Sequence[Text], encodings: Sequence[Encoded]) -> Floats:
         """Run one right-padded batch: B texts with their encodings -> logits_BC."""
         outputs: list[Any] = self.session.run(None, self.feeds(encodings))
         logits_BC: Floats = outputs[0]
@@ -224,7 +231,7 @@ class Predictor:
             return label_set_answers(probabilities_NC, self.labels, self.manifest.threshold)
         return label_answers(probabilities_NC, self.labels, self.abstains(probabilities_NC))
 
-    def answer(self, texts: Sequence[Text], encodings: Sequence[Encoding]) -> list[Answer]:
+    def answer(self, texts: Sequence[Text], encodings: Sequence[Encoded]) -> list[Answer]:
         """Run one batch: B texts with their encodings -> an answer each."""
         return answers_of(self, texts, self.probabilities(self.logits(texts, encodings)))
 
@@ -237,19 +244,9 @@ class Predictor:
         return abstained_N
 
 
-def _ignores_case_and_spaces(tokenizer: Tokenizer, task: Task) -> bool:
-    """Whether this is BERT's uncased tokenizer; entities are places in the text as it came, so spaces count there."""
-    import json
-
-    stages = json.loads(tokenizer.to_str())
-    normalizer, splitter = stages["normalizer"] or {}, stages["pre_tokenizer"] or {}
-    special = [token["content"] for token in stages["added_tokens"]]
-    return (
-        task != "entities"
-        and (normalizer.get("type"), normalizer.get("lowercase")) == ("BertNormalizer", True)
-        and splitter.get("type") == "BertPreTokenizer"
-        and all(token.startswith("[") for token in special)
-    )
+def _uncased(tokenizer: Tokenizer, task: Task) -> Uncased | None:
+    """Entities are places in the text as it came, so there capitals and spaces count."""
+    return Uncased(tokenizer) if task != "entities" and is_uncased(tokenizer) else None
 
 
 def _tokenizer_of(manifest: Manifest) -> tuple[str | None, int, Task]:

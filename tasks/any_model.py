@@ -343,7 +343,7 @@ def _check_logits(path: Path, task: Task, found: Sequence[Any], *, of_graph: boo
 
 def _try_longest(path: Path, predictor: Predictor) -> None:
     """Raises: UserError for a model that cannot read a text as long as is said of it."""
-    (encoding,) = predictor.tokenize(["a " * predictor.manifest.max_tokens])
+    encoding = predictor.tokenizer.encode("a " * predictor.manifest.max_tokens)
     encoding.truncate(min(predictor.manifest.max_tokens, MAX_TRIED_TOKENS))
     try:
         predictor.session.run(None, predictor.feeds([encoding]))

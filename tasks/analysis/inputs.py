@@ -38,7 +38,7 @@ class Reading:
 
 def read_inputs(predictor: Predictor, texts: Sequence[Any], training: Iterable[Any]) -> Reading:
     """How `predictor` reads the texts."""
-    encodings = predictor.tokenize(texts)
+    encodings = predictor.tokenizer.encode_batch(list(texts))
     unknown = unknown_id(predictor.tokenizer)
     known = {word for text in training for word in words_of(text)}
     return Reading(

@@ -487,7 +487,7 @@ async def test_a_request_whose_client_has_gone_is_not_computed(
     inner, computed = Predictor.logits, []
 
     def slow(self: Predictor, texts: list[str], encodings: list[Encoding]) -> object:
-        computed.append(encodings[0].tokens[1])
+        computed.append(texts[0])
         time.sleep(0.4)
         return inner(self, texts, encodings)
 

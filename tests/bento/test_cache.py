@@ -53,7 +53,7 @@ def test_texts_of_the_same_tokens_share_an_answer_and_others_do_not(model: Path)
     for text in ("my card", "  MY   card\n"):
         assert cache_key(predictor, text) == key
         assert predictor.encode(text).ids == predictor.encode("My card").ids
-    for text in ("my cards", "my [SEP] card", "my c\u0101rd"):
+    for text in ("my cards", "my [SEP] card", "my c\u0101rd", "my\x0bcard"):
         assert cache_key(predictor, text) != key
     assert cache_key(predictor, "[SEP]") != cache_key(predictor, "[sep]")
     assert cache_key(predictor, ("my", "card")) != key

@@ -24,14 +24,14 @@ def test_texts_are_cut_at_the_manifests_length(model: Path) -> None:
     predictor = Predictor(model)
     (encoding,) = predictor.tokenize(["card " * 500])
     assert len(encoding.ids) == predictor.manifest.max_tokens
-    assert encoding.tokens[-1] == "[SEP]"
+    assert predictor.tokenizer.id_to_token(encoding.ids[-1]) == "[SEP]"
     np.testing.assert_array_equal(predictor.predict(["card " * 14]), predictor.predict(["card " * 500]))
 
 
 def test_a_pair_is_both_texts_with_their_types(model: Path) -> None:
     predictor = Predictor(model)
     (encoding,) = predictor.tokenize([("card", "refund")])
-    assert encoding.tokens == ["[CLS]", "card", "[SEP]", "refund", "[SEP]"]
+    assert predictor.tokenizer.decode(encoding.ids, skip_special_tokens=False) == "[CLS] card [SEP] refund [SEP]"
     assert encoding.type_ids == [0, 0, 0, 1, 1]
 
 

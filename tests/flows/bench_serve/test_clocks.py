@@ -2,11 +2,9 @@
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from bento.predictor import Predictor
 from flows.bench_serve import clocks
 
 
@@ -43,14 +41,6 @@ def test_a_call_that_fails_is_booked_and_fails() -> None:
     with pytest.raises(KeyError, match="planted"):
         clocks.timed("piece", fail)()
     assert clocks.used_s["MainThread", "piece"] >= 0.01
-
-
-def test_a_timed_tokenizer_gives_what_the_tokenizer_gives(model: Path) -> None:
-    tokenizer = Predictor(model).tokenizer
-    timed = clocks.TimedTokenizer(tokenizer)
-    assert timed.encode("my card").ids == tokenizer.encode("my card").ids
-    assert timed.padding == tokenizer.padding
-    assert clocks.used_s["MainThread", clocks.TOKENISER] > 0
 
 
 def test_a_snapshot_has_every_thread_by_name() -> None:
