@@ -84,8 +84,7 @@ def test_a_real_process_starts_answers_stays_small_and_ends_without_a_failed_req
         client.start()
     time.sleep(0.3)
     server.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert httpx.get(f"{url}/readyz").status_code == 503
+    wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 503)
     draining.set()
     for client in clients:
         client.join()
