@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from bento.client import CLIENT
 from bento.direct import MAX_HELD_BYTES, Exchange, Head, Headers, read_head, response_bytes
 from bento.overload import ARRIVED, Load, Overload
 from bento.request_ids import SCOPE_KEY
@@ -219,7 +220,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._count(overload.load)
         scope: dict[str, Any] = {
             "type": "http", "method": "POST", "path": "/predict", "headers": headers, "client": self.client,
-            ARRIVED: time.perf_counter(), SCOPE_KEY: overload.ids.of(headers),
+            ARRIVED: time.perf_counter(), SCOPE_KEY: overload.ids.of(headers), CLIENT: exchange,
         }  # fmt: skip
         overload.turns.take(partial(self._begin_exchange, exchange, predict, Request(scope, exchange.receive)))
 

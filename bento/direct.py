@@ -7,7 +7,7 @@ requests at once, the last of a connection) goes through them, and is answered a
 
 import asyncio
 import re
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -76,23 +76,44 @@ class Exchange:
     """One request and its answer, in place of uvicorn's `RequestResponseCycle`, of which it has what a connection reads
     and sets."""
 
-    __slots__ = ("body", "disconnected", "keep_alive", "message_event", "response_complete", "response_started")
+    __slots__ = ("_gone", "body", "disconnected", "keep_alive", "response_complete", "response_started")
 
     def __init__(self, body: bytes) -> None:
         """A request that is here to its last byte."""
         self.body: bytes | None = body
         self.keep_alive = True
         self.disconnected = self.response_started = self.response_complete = False
-        self.message_event = asyncio.Event()
-        """Set when the client goes away."""
+        self._gone: Callable[[], None] | None = None
 
     async def receive(self) -> MutableMapping[str, Any]:
         """As ASGI has it: the body, then, when it happens, that the client is gone."""
         if self.body is not None:
             body, self.body = self.body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self.message_event.wait()
+        gone = asyncio.Event()
+        self.watch(gone.set)
+        await gone.wait()
         return {"type": "http.disconnect"}
+
+    def watch(self, gone: Callable[[], None]) -> Callable[[], object]:
+        """Call `gone` when the client goes away or has gone, unless what is returned is called before."""
+        self._gone = gone
+        if self.disconnected:
+            gone()
+        return self._forget
+
+    def _forget(self) -> None:
+        self._gone = None
+
+    @property
+    def message_event(self) -> "Exchange":
+        """What a connection sets when it has changed `disconnected`."""
+        return self
+
+    def set(self) -> None:
+        """Part of an event."""
+        if self.disconnected and self._gone is not None:
+            self._gone()
 
 
 def response_bytes(response: Response, more: Headers, *, keep_alive: bool) -> bytes:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from bento import access, audit_records, openapi, protocol_v2, records
 from bento.answer import Answer
+from bento.client import client_of
 from bento.metrics import CONTENT_TYPE
 from bento.overload import arrived_at
 from bento.predictor import Text
@@ -112,7 +113,7 @@ async def _answer(
     serving, unit = server.router.serving, key or request_id
     champion = serving.choose(unit) or champion
     try:
-        answers = await server.inference.answer(champion.predictor, texts, deadline, request.receive)
+        answers = await server.inference.answer(champion.predictor, texts, deadline, client_of(request))
     except BaseException as error:
         server.unclaim(request_id)
         if isinstance(error, Exception) and not (isinstance(error, ApiError) and error.status < 500):

@@ -3,14 +3,15 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bento.answer import Answer
 from bento.batcher import Batcher, DeadlineError, QueueFullError, Waiting
 from bento.cache import AnswerCache, Key, RedisCache, cache_key
+from bento.client import Client, ClientGoneError, Watch
 from bento.metrics import Metrics
 from bento.predictor import Predictor, Text, num_characters
 from bento.schemas import ApiError
@@ -19,16 +20,8 @@ from bento.uncased import Encoded
 if TYPE_CHECKING:
     from bento.tracing import Tracing
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-WATCH_AFTER_S = 0.05
-"""A request that waits this long is watched for its client going away."""
 MAX_INLINE_CHARACTERS = 4_000
 """Longer requests are tokenised in a thread, since the event loop stands still meanwhile."""
-
-
-class ClientGoneError(Exception):
-    """The client closed the connection before the answer was there."""
 
 
 class Inference:
@@ -63,7 +56,7 @@ class Inference:
             await self.redis.close()
 
     async def answer(
-        self, predictor: Predictor, texts: Sequence[Text], deadline: float, receive: Receive
+        self, predictor: Predictor, texts: Sequence[Text], deadline: float, client: Client
     ) -> list[Answer]:
         """N answers in order; `deadline` is in the seconds of `time.perf_counter`. Raises: ApiError 429, 499, 503."""
         keys = [cache_key(predictor, text) for text in texts]
@@ -74,7 +67,7 @@ class Inference:
             missing = await self._from_redis(self.redis, keys, known, missing)
         if missing:
             asked = {keys[at]: texts[at] for at in missing}
-            found = await self._run(predictor, asked, deadline, receive)
+            found = await self._run(predictor, asked, deadline, client)
             for at in missing:
                 known[at] = found[keys[at]]
         return [answer for answer in known if answer is not None]
@@ -99,7 +92,7 @@ class Inference:
         return [at for at in missing if known[at] is None]
 
     async def _run(
-        self, predictor: Predictor, asked: dict[Key, Text], deadline: float, receive: Receive
+        self, predictor: Predictor, asked: dict[Key, Text], deadline: float, client: Client
     ) -> dict[Key, Answer]:
         """Whatever of `asked` is not in the queue already is put there."""
         began_at = time.perf_counter()
@@ -127,7 +120,7 @@ class Inference:
             waiting.then = partial(self._store, key, waiting)
             futures[key] = waiting.answers[0]
         try:
-            return await self._wait(futures, deadline, receive)
+            return await self._wait(futures, deadline, client)
         finally:
             if self.tracing is not None:
                 self.tracing.phases([*flying.values(), *added], began_at)
@@ -155,11 +148,9 @@ class Inference:
                 self.redis.put(key, answer)
 
     async def _wait(
-        self, futures: dict[Key, asyncio.Future[Answer]], deadline: float, receive: Receive
+        self, futures: dict[Key, asyncio.Future[Answer]], deadline: float, client: Client
     ) -> dict[Key, Answer]:
-        loop = asyncio.get_running_loop()
-        after_s = min(WATCH_AFTER_S, max(0.0, deadline - time.perf_counter()))
-        watching = loop.call_later(after_s, _watch, futures.values(), deadline, receive)
+        watch = Watch(list(futures.values()), deadline, client)
         try:
             return {key: await future for key, future in futures.items()}
         except DeadlineError as error:
@@ -168,27 +159,7 @@ class Inference:
         except ClientGoneError as error:
             raise ApiError(499, "client_gone", "the client closed the connection") from error
         finally:
-            watching.cancel()
+            watch.stop()
             for future in futures.values():
                 if not future.cancel() and not future.cancelled():
                     future.exception()  # seen, so asyncio does not complain of those after the first
-
-
-def _watch(futures: Iterable[asyncio.Future[Answer]], deadline: float, receive: Receive) -> None:
-    """End futures at their deadline, or when the client goes away before."""
-    watched = list(futures)
-    task = asyncio.ensure_future(_end(watched, deadline, receive))
-    watched[-1].add_done_callback(lambda _: task.cancel())
-
-
-async def _end(futures: Sequence[asyncio.Future[Answer]], deadline: float, receive: Receive) -> None:
-    try:
-        async with asyncio.timeout(max(0.0, deadline - time.perf_counter())):
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        why: Exception = ClientGoneError()
-    except TimeoutError:
-        why = DeadlineError("the deadline passed before the answer was there")
-    for future in futures:
-        if not future.done():
-            future.set_exception(why)

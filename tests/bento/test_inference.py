@@ -15,7 +15,8 @@ from tokenizers import Encoding
 from bento.answer import Answer
 from bento.batcher import Batcher
 from bento.cache import AnswerCache, RedisCache
-from bento.inference import WATCH_AFTER_S, Inference, Receive
+from bento.client import WATCH_AFTER_S, AsgiClient, Receive
+from bento.inference import Inference
 from bento.metrics import Metrics
 from bento.predictor import Predictor, Text
 from bento.schemas import ApiError
@@ -71,7 +72,7 @@ async def leaves() -> MutableMapping[str, Any]:
 async def ask(
     one: Inference, predictor: Predictor, *texts: Text, timeout_s: float = 5, receive: Receive = waits
 ) -> Any:
-    return await one.answer(predictor, texts, time.perf_counter() + timeout_s, receive)
+    return await one.answer(predictor, texts, time.perf_counter() + timeout_s, AsgiClient(receive))
 
 
 async def test_answers_are_in_order_and_a_known_text_is_not_run_again(predictor: CountingPredictor) -> None:
