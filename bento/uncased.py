@@ -42,7 +42,7 @@ class Encoded(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of a plain text."""
+    """The tokens of one text, or of two."""
 
     ids: list[int]
     type_ids: list[int]
@@ -116,7 +116,7 @@ def is_uncased(tokenizer: Tokenizer) -> bool:
         and normalizer.get("clean_text") is True
         and splitter.get("type") == "BertPreTokenizer"
         and stages["model"]["type"] == "WordPiece"
-        and all(token.startswith("[") for token in special)
+        and all(token.startswith("[") and len(token.split()) == 1 for token in special)
         and _is_framed(tokenizer)
     )
 

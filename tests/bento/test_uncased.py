@@ -137,6 +137,7 @@ OTHERS = {
     "no normalizer": lambda one: setattr(one, "normalizer", normalizers.Lowercase()),
     "words at spaces only": lambda one: setattr(one, "pre_tokenizer", pre_tokenizers.WhitespaceSplit()),
     "a word as a special token": lambda one: one.add_tokens(["card"]),
+    "two words as a special token": lambda one: one.add_tokens(["[my card]"]),
     "no end": framed_otherwise,
     "no types": second_of_the_first_type,
 }
