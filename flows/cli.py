@@ -410,6 +410,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="With serve or drift: minutes in place of hours")] = False,
     data: Annotated[Path, typer.Option(metavar="FOLDER", help="With drift: where the sets of text are")] = Path("data"),
     soak_minutes: Annotated[float, typer.Option(min=0, help="With serve: half load for so long, memory watched")] = 0,
+    repeats: Annotated[int | None, typer.Option(min=1, help="With serve: of each measurement, in place of 5")] = None,
 ) -> None:
     """The benchmarks: each prints ratios against a baseline of the same run."""
     from functools import partial
@@ -433,9 +434,9 @@ def bench(
     _show_progress()
     benchmark = _benchmark(given[0] if given else what)
     if what == "serve":
-        benchmark = partial(benchmark, only=only, quick=quick, soak_minutes=soak_minutes)
-    elif soak_minutes:
-        raise UserError(f"bench: expected --soak-minutes with serve, got it with {what}")
+        benchmark = partial(benchmark, only=only, quick=quick, soak_minutes=soak_minutes, repeats=repeats)
+    elif soak_minutes or repeats:
+        raise UserError(f"bench: expected --soak-minutes and --repeats with serve, got them with {what}")
     elif what == "drift":
         benchmark = partial(benchmark, data=data, only=only, quick=quick)
     elif only or quick:

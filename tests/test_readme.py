@@ -43,7 +43,8 @@ def test_every_key_of_a_config_is_one() -> None:
     assert Config.model_validate(smoke).behaviour.minimum_functionality[0].name == "lost card"
 
 
-def test_every_long_running_command_has_these_options(terminal: Terminal) -> None:
+def test_every_long_running_command_has_these_options(tmp_path: Path) -> None:
+    terminal = Terminal(home=tmp_path / "home")
     for line in RETORT:
         command, *rest = shlex.split(line)
         if command in LONG_RUNNING:

@@ -40,13 +40,16 @@ PARTS: dict[str, Callable[[Bench], list[dict[str, Any]]]] = {
 }
 
 
-def bench_serve(chosen: Config, *, only: str = "", quick: bool = False, soak_minutes: float = 0) -> dict[str, Any]:
+def bench_serve(
+    chosen: Config, *, only: str = "", quick: bool = False, soak_minutes: float = 0, repeats: int | None = None
+) -> dict[str, Any]:
     """The champion's model under load, served by this code, beside its peers.
 
-    `only` names parts, separated by commas. Raises: UserError for an unknown part or without a champion.
+    `only` names parts, separated by commas; `repeats` of each measurement are in place of the effort's. Raises:
+    UserError for an unknown part or without a champion.
     """
     parts = chosen_parts(only)
-    bench = make_bench(chosen, replace(QUICK if quick else Effort(), soak_minutes=soak_minutes))
+    bench = make_bench(chosen, effort_of(quick, soak_minutes, repeats))
     load = os.getloadavg()[0]
     rows = [row("load of the machine before this run", load, "processes", target="<= 0.5", met=load <= 0.5)]
     found = {"title": f"Serving of {chosen.name}", "rows": rows, "details": bench.details}
@@ -55,6 +58,12 @@ def bench_serve(chosen: Config, *, only: str = "", quick: bool = False, soak_min
         rows += part_rows(name, bench)
         save(found, home() / "bench")
     return found
+
+
+def effort_of(quick: bool, soak_minutes: float, repeats: int | None) -> Effort:
+    """How much is measured."""
+    effort = replace(QUICK if quick else Effort(), soak_minutes=soak_minutes)
+    return effort if repeats is None else replace(effort, repeats=repeats, open_repeats=repeats)
 
 
 def part_rows(name: str, bench: Bench) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -177,8 +176,8 @@ def _served(service: str, version: str) -> bool:
     return False
 
 
-def test_a_build_killed_in_its_training_and_ended_near_its_end_goes_on(terminal: Terminal, tmp_path: Path) -> None:
-    other = replace(terminal, home=tmp_path / "home")
+def test_a_build_killed_in_its_training_and_ended_near_its_end_goes_on(tmp_path: Path) -> None:
+    other = Terminal(home=tmp_path / "home")
     config = tmp_path / "colours.yaml"
     tree = colours_build(tmp_path) | {"gate": {"accuracy": {"margin": 0.99}, "min_rows": 20}}
     config.write_text(yaml.safe_dump(tree), encoding="utf-8")

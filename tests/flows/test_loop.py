@@ -2,10 +2,8 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,33 +49,15 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(terminal: Terminal, config: Path) -> Iterator[Terminal]:
     """A Prefect server with all flows deployed, and a first champion."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    found = replace(
-        terminal,
-        more=(
-            ("PREFECT_API_URL", url),
-            ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
-            ("PREFECT_HOME", str(config.parent)),
-        ),
-    )
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    server = subprocess.Popen(
-        command, env=found.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
-    )
-    runner = None
+    assert terminal.json("run", str(config))["outcome"] == "promoted"
+    runner = terminal.start("deploy", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(f"{url}/health", server)
-        assert found.json("run", str(config))["outcome"] == "promoted"
-        runner = found.start("deploy", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with SyncPrefectClient(url) as prefect:
+        with SyncPrefectClient(_api(terminal)) as prefect:
             _wait(lambda: len(prefect.read_deployments()) >= 4, 240, "the deployments")
-        yield found
+        yield terminal
     finally:
-        for process in (runner, server):
-            if process is not None:
-                process.terminate()
-                process.wait(30)
+        runner.terminate()
+        runner.wait(30)
 
 
 @pytest.fixture(scope="module")

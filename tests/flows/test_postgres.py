@@ -27,7 +27,7 @@ def database_url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def terminal_there(terminal: Terminal, built: dict[str, Any], database_url: str) -> Terminal:
     """The store of the first build, but a database without any champion."""
-    return replace(terminal, more=(("RETORT_DATABASE_URL", database_url),))
+    return replace(terminal, more=(*terminal.more, ("RETORT_DATABASE_URL", database_url)))
 
 
 def test_the_loop_runs_on_postgresql(terminal_there: Terminal, database_url: str) -> None:

@@ -1,6 +1,7 @@
 """The whole: parts that can be chosen, what is saved, and what the command line refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ def test_a_full_run_has_the_requests_and_repeats_of_the_protocol() -> None:
     assert effort.overload_s >= 60
 
 
+def test_fewer_repeats_are_asked_for_without_fewer_requests() -> None:
+    assert run.effort_of(False, 3, 2) == replace(Effort(), soak_minutes=3, repeats=2, open_repeats=2)
+    assert run.effort_of(True, 0, None) == QUICK
+
+
 def test_parts_come_in_their_order_and_all_by_default() -> None:
     assert run.chosen_parts("") == list(run.PARTS)
     assert run.chosen_parts("open, closed") == ["closed", "open"]
@@ -77,7 +83,7 @@ def test_without_a_champion_it_says_how_to_make_one(tmp_path: Path, monkeypatch:
         run.bench_serve(load_config(QUICKSTART))
 
 
-@pytest.mark.parametrize("option", [["--quick"], ["--only", "closed"], ["--soak-minutes", "1"]])
+@pytest.mark.parametrize("option", [["--quick"], ["--only", "closed"], ["--soak-minutes", "1"], ["--repeats", "2"]])
 def test_its_options_belong_to_no_other_benchmark(option: list[str]) -> None:
     from flows.cli import app
 
