@@ -23,6 +23,11 @@ for name in ("RETORT_DATABASE_URL", "RETORT_STORE", "MLFLOW_TRACKING_URI", "PREF
     os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that have slow tests first, so that no process is left with a long one when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """With a Prefect server of its own, since a temporary one takes each command six seconds to start."""
@@ -36,7 +41,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     found = Terminal(home=home, more=tuple(settings.items()))
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with (home.parent / "prefect.log").open("w", encoding="utf-8") as log:
-        server = subprocess.Popen(command, env=found.environment, stdout=log, stderr=log)
+        server = subprocess.Popen(command, env=found.environment, text=True, stdout=log, stderr=log)
     try:
         wait_for(f"{url}/health", server)
         yield found
