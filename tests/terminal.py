@@ -14,8 +14,6 @@ import httpx
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ROOT / "configs" / "smoke.yaml"
-BESIDE_LOAD = ("--set", "gate.latency_p95_ms=1000")
-"""Of a build beside a service under load, whose latency tells how busy the machine is and nothing of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)

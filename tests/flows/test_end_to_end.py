@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.small import colours_build
-from tests.terminal import BESIDE_LOAD, SMOKE, Terminal
+from tests.terminal import SMOKE, Terminal
 
 pytestmark = pytest.mark.slow
 
@@ -123,8 +123,23 @@ def test_the_service_is_the_champion(service: str, built: dict[str, Any]) -> Non
     assert answer["model"]["model_sha256"] == built["model_sha256"]
 
 
+@pytest.fixture(scope="module")
+def waiting(terminal: Terminal, built: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a second build, which needs approval."""
+    summary: dict[str, Any] = terminal.json(
+        "run", str(SMOKE), "--set", "compress.2.threads=2", "--set", "release.approval=require"
+    )
+    return summary
+
+
+def test_a_build_that_needs_approval_waits_for_a_person(terminal: Terminal, waiting: dict[str, Any]) -> None:
+    assert (waiting["outcome"], waiting["version"]) == ("awaiting_approval", "2")
+    assert terminal.json("status", "smoke")[0]["champion"]["version"] == "1"
+    assert terminal.run("promote", "smoke", "99").returncode == 1
+
+
 def test_promotion_and_rollback_under_load_lose_no_request(
-    terminal: Terminal, service: str, built: dict[str, Any]
+    terminal: Terminal, service: str, waiting: dict[str, Any]
 ) -> None:
     stop, statuses, versions = Event(), [], set()
 
@@ -140,9 +155,12 @@ def test_promotion_and_rollback_under_load_lose_no_request(
     for thread in threads:
         thread.start()
     try:
-        second = terminal.json("run", str(SMOKE), "--set", "compress.2.threads=2", *BESIDE_LOAD)
-        assert second["version"] == "2"
-        assert _served(service, "2")
+        done = terminal.run("promote", "smoke", waiting["version"], "--why", "looked at the report")
+        assert done.returncode == 0, done.stderr
+        assert _served(service, waiting["version"])
+        status = terminal.json("status", "smoke")[0]
+        assert status["champion"]["version"] == waiting["version"]
+        assert status["ledger"][0]["why"] == "looked at the report"
         terminal.json("rollback", "smoke")
         assert _served(service, "1")
     finally:
@@ -150,22 +168,7 @@ def test_promotion_and_rollback_under_load_lose_no_request(
         for thread in threads:
             thread.join()
     assert set(statuses) == {200}
-    assert versions == {"1", "2"}
-
-
-def test_a_build_that_needs_approval_waits_for_a_person(terminal: Terminal, built: dict[str, Any]) -> None:
-    waiting = terminal.json(
-        "run", str(SMOKE), "--set", "compress.2.threads=3", "--set", "release.approval=require"
-    )  # fmt: skip
-    assert waiting["outcome"] == "awaiting_approval"
-    before = terminal.json("status", "smoke")[0]["champion"]["version"]
-    assert before != waiting["version"]
-    done = terminal.run("promote", "smoke", str(waiting["version"]), "--why", "looked at the report")
-    assert done.returncode == 0, done.stderr
-    after = terminal.json("status", "smoke")[0]
-    assert after["champion"]["version"] == waiting["version"]
-    assert after["ledger"][0]["why"] == "looked at the report"
-    assert terminal.run("promote", "smoke", "99").returncode == 1
+    assert versions == {"1", waiting["version"]}
 
 
 def _served(service: str, version: str) -> bool:

@@ -3,14 +3,16 @@
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy as sa
+import yaml
 
 from tests import postgres
-from tests.terminal import BESIDE_LOAD, SMOKE, Terminal, free_port, wait_for
+from tests.small import colours_build
+from tests.terminal import Terminal, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -25,28 +27,35 @@ def database_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def terminal_there(terminal: Terminal, built: dict[str, Any], database_url: str) -> Terminal:
-    """The store of the first build, but a database without any champion."""
+def terminal_there(terminal: Terminal, database_url: str) -> Terminal:
     return replace(terminal, more=(*terminal.more, ("RETORT_DATABASE_URL", database_url)))
 
 
-def test_the_loop_runs_on_postgresql(terminal_there: Terminal, database_url: str) -> None:
-    first = terminal_there.json("run", str(SMOKE))
-    assert (first["outcome"], {stage["cached"] for stage in first["stages"]}) == ("promoted", {True})
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    gate = {"accuracy": {"margin": 0.99}, "min_rows": 20}
+    path = tmp_path / "colours.yaml"
+    path.write_text(yaml.safe_dump(colours_build(tmp_path) | {"gate": gate}), encoding="utf-8")
+    return path
+
+
+def test_the_loop_runs_on_postgresql(terminal_there: Terminal, config: Path, database_url: str) -> None:
+    first = terminal_there.json("run", str(config))
+    assert first["outcome"] == "promoted"
     port = free_port()
-    service = terminal_there.start("serve", "smoke", "--port", str(port))
+    service = terminal_there.start("serve", "colours", "--port", str(port))
     try:
         wait_for(f"http://127.0.0.1:{port}/readyz", service)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             _talk(client)
-            second = terminal_there.json("run", str(SMOKE), "--set", "compress.2.threads=2", *BESIDE_LOAD)
+            second = terminal_there.json("run", str(config), "--set", "compress.2.threads=2")
             assert second["outcome"] == "promoted"
-            back = terminal_there.json("rollback", "smoke")
+            back = terminal_there.json("rollback", "colours")
             assert (back["champion"], back["previous"]) == (first["version"], second["version"])
     finally:
         service.terminate()
         service.wait(20)
-    look = terminal_there.json("monitor", str(SMOKE))
+    look = terminal_there.json("monitor", str(config))
     assert look["evidence"]["harm"]["num_labels"] == 1
     with sa.create_engine(database_url, poolclass=sa.NullPool).connect() as connection:
         names = set(sa.inspect(connection).get_table_names())
