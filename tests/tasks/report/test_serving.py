@@ -10,7 +10,15 @@ from tasks.report.serving import draw_serving
 
 DETAILS: dict[str, Any] = {
     "closed": {"Retort": [{"per_s": 900.0}, {"per_s": 1_000.0}], "uvicorn": [{"per_s": 500.0}]},
-    "open": {"bursty": {"Retort": [{"rate": 200.0, "p99_ms": 90.0}, {"rate": 100.0, "p99_ms": 9.0}]}},
+    "open": {
+        "bursty": {
+            "Retort": [
+                {"rate": 200.0, "p99_ms": 90.0},
+                {"rate": 100.0, "p99_ms": 9.0},
+                {"rate": 90.0, "p99_ms": 9.0, "error_rate": 0.1},
+            ]
+        }
+    },
     "batching": {"none_per_s": 900.0, "per_s": [[16, 800.0], [64, 1_200.0]]},
     "soak": [{"resident_mb": 300.0}, {"resident_mb": 301.0}],
 }
@@ -35,7 +43,9 @@ def test_every_part_has_its_panel_and_its_figures(tmp_path: Path, monkeypatch: p
     assert titles == ["32 connections", "Open loop, bursty", "Batching in process", "Half load"]
     rates, probes, batching, memory = figure.axes
     assert [bar.get_width() for bar in rates.patches] == [500, 950]
-    assert probes.lines[0].get_xdata().tolist() == [100, 200]
+    assert [(line.get_xdata()[0], line.get_markerfacecolor() != "none") for line in probes.lines] == [
+        (200, False), (100, True), (90, False),
+    ], "filled where it came in time and without errors"  # fmt: skip
     assert batching.lines[0].get_ydata().tolist() == [800, 1_200]
     assert memory.lines[0].get_ydata().tolist() == [300, 301]
 
