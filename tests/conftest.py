@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.terminal import SMOKE, Terminal, free_port, wait_for
+from tests.terminal import SMOKE, Terminal, free_port, serving, wait_for
 
 # The models are tiny, and on a busy machine torch's threads cost ten times the work by waiting for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,11 +60,5 @@ def built(terminal: Terminal) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def service(terminal: Terminal, built: dict[str, Any]) -> Iterator[str]:
     """Base URL of `retort serve smoke`."""
-    port = free_port()
-    process = terminal.start("serve", "smoke", "--port", str(port))
-    try:
-        wait_for(f"http://127.0.0.1:{port}/readyz", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    with serving(terminal, "smoke") as url:
+        yield url

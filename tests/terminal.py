@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,19 @@ class Terminal:
         done = self.run(*arguments, "--json")
         assert done.returncode == code, done.stderr[-3000:]
         return json.loads(done.stdout)
+
+
+@contextmanager
+def serving(terminal: Terminal, name: str) -> Iterator[str]:
+    """Base URL of `retort serve NAME`."""
+    port = free_port()
+    process = terminal.start("serve", name, "--port", str(port))
+    try:
+        wait_for(f"http://127.0.0.1:{port}/readyz", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from flows.config import Config
-from tests.terminal import SMOKE, Terminal
+from tests.terminal import SMOKE, Terminal, serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -80,12 +81,18 @@ def test_every_other_command_runs(line: str, terminal: Terminal, built: dict[str
 
 
 @pytest.mark.slow
-def test_the_python_code_sends_traffic_with_its_labels(service: str, terminal: Terminal, tmp_path: Path) -> None:
+def test_the_python_code_sends_traffic_with_its_labels(
+    terminal: Terminal, built: dict[str, Any], tmp_path: Path
+) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert terminal.run("synthesize", str(tmp_path / "drifted"), "--period", "1", "--rows", "100").returncode == 0
-    code = code.replace("http://127.0.0.1:3000", service)
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
-    look = terminal.json("monitor", str(SMOKE))
+    apart = replace(terminal, more=(*terminal.more, ("RETORT_DATABASE_URL", f"sqlite:///{tmp_path / 'apart.db'}")))
+    first = apart.json("run", str(SMOKE))
+    assert (first["outcome"], {stage["cached"] for stage in first["stages"]}) == ("promoted", {True})
+    assert apart.run("synthesize", str(tmp_path / "drifted"), "--period", "1", "--rows", "100").returncode == 0
+    with serving(apart, "smoke") as url:
+        code = code.replace("http://127.0.0.1:3000", url)
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
+    look = apart.json("monitor", str(SMOKE))
     assert look["evidence"]["harm"]["num_labels"] >= 83, "the labels of a test split of five sixths of 100 rows"
 
 

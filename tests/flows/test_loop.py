@@ -18,7 +18,7 @@ from bento.manifest import Manifest
 from tests import receivers
 from tests.receivers import Received
 from tests.small import COLOURS, NOUNS, colours_build
-from tests.terminal import Terminal, free_port, wait_for
+from tests.terminal import Terminal, serving
 
 pytestmark = pytest.mark.slow
 
@@ -144,12 +144,8 @@ def _another_meaning() -> dict[str, str]:
 def test_harm_seen_over_http_ends_in_a_new_champion_that_serves(
     deployed: Terminal, config: Path, told: Received
 ) -> None:
-    port = free_port()
-    process = deployed.start("serve", "loop", "--port", str(port))
-    url = f"http://127.0.0.1:{port}"
     told.bodies.clear()
-    try:
-        wait_for(f"{url}/readyz", process)
+    with serving(deployed, "loop") as url:
         before = httpx.get(f"{url}/identity").json()["version"]
         now_means = _another_meaning()
         with httpx.Client(base_url=url) as client:
@@ -162,9 +158,6 @@ def test_harm_seen_over_http_ends_in_a_new_champion_that_serves(
         again = deployed.json("monitor", str(config))
         assert again["action"] == "none", "one retrain at a time"
         _wait(lambda: httpx.get(f"{url}/identity").json()["version"] != before, 400, "a new champion")
-    finally:
-        process.terminate()
-        process.wait(20)
     status = deployed.json("status", "loop")[0]
     promotions = [row for row in status["ledger"] if "audited accuracy" in row["why"]]
     assert [row["action"] for row in promotions] == ["promote"], "once"

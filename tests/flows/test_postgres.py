@@ -12,7 +12,7 @@ import yaml
 
 from tests import postgres
 from tests.small import colours_build
-from tests.terminal import Terminal, free_port, wait_for
+from tests.terminal import Terminal, serving
 
 pytestmark = pytest.mark.slow
 
@@ -42,19 +42,12 @@ def config(tmp_path: Path) -> Path:
 def test_the_loop_runs_on_postgresql(terminal_there: Terminal, config: Path, database_url: str) -> None:
     first = terminal_there.json("run", str(config))
     assert first["outcome"] == "promoted"
-    port = free_port()
-    service = terminal_there.start("serve", "colours", "--port", str(port))
-    try:
-        wait_for(f"http://127.0.0.1:{port}/readyz", service)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            _talk(client)
-            second = terminal_there.json("run", str(config), "--set", "compress.2.threads=2")
-            assert second["outcome"] == "promoted"
-            back = terminal_there.json("rollback", "colours")
-            assert (back["champion"], back["previous"]) == (first["version"], second["version"])
-    finally:
-        service.terminate()
-        service.wait(20)
+    with serving(terminal_there, "colours") as url, httpx.Client(base_url=url) as client:
+        _talk(client)
+        second = terminal_there.json("run", str(config), "--set", "compress.2.threads=2")
+        assert second["outcome"] == "promoted"
+        back = terminal_there.json("rollback", "colours")
+        assert (back["champion"], back["previous"]) == (first["version"], second["version"])
     look = terminal_there.json("monitor", str(config))
     assert look["evidence"]["harm"]["num_labels"] == 1
     with sa.create_engine(database_url, poolclass=sa.NullPool).connect() as connection:
