@@ -68,7 +68,7 @@ def open_rows(bench: Bench) -> list[dict[str, Any]]:
     for kind in ARRIVALS:
         rates = {name: [repeat[kind][0] for repeat in repeats] for name, repeats in found.items()}
         bench.details["open"][kind] = {
-            name: [asdict(probe) for repeat in repeats for probe in repeat[kind][1]]
+            name: [asdict(probe) | {"passed": probe.passed} for repeat in repeats for probe in repeat[kind][1]]
             for name, repeats in found.items()
             if repeats
         }
