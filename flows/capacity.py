@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from bento.errors import RetortError, UserError
+from bento.errors import RetortError
 from bento.manifest import Manifest
 from bento.predictor import Predictor
 from bento.settings import home
@@ -216,16 +216,6 @@ def check_rate(bench: Bench, server: Running, found: Replica, per_s: float, obje
         p99_ms=found.latency_ms(per_s, 0.99), measured_p99_ms=outcome.quantile_ms(0.99),
         slow_share=found.slow_share(per_s, objectives.latency_ms), measured_slow_share=slow,
     )  # fmt: skip
-
-
-def champion_of(name: str) -> Champion:
-    """Raises: UserError without one."""
-    from tasks.release.ledger import read_champion
-
-    champion = read_champion(name)
-    if champion is None:
-        raise UserError(f"{name} has no champion; `retort run CONFIG` makes one, `retort status` lists names")
-    return champion
 
 
 def texts_of(champion: Champion) -> list[str]:

@@ -5,52 +5,39 @@ Results go to stdout, as tables or with `--json` as one JSON document; everythin
 """
 
 import getpass
-import json
-import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from bento.errors import RetortError, UserError
 from flows import cli_capacity
 from flows.cli_audit import audit_app
+from flows.cli_bench import bench
 from flows.cli_correct import correct_prior
 from flows.cli_experiment import experiment
 from flows.cli_retrain import retrain
 from flows.reports import Kind
+from flows.terminal import (
+    EXIT_CODES,
+    AsJson,
+    ConfigPath,
+    Name,
+    Overrides,
+    Why,
+    console,
+    errors,
+    print_json,
+    progress_bar,
+    run_flow,
+    show,
+    start_logging,
+)
 
-EXIT_CODES = {
-    "promoted": 0,
-    "experiment": 0,
-    "passed": 0,
-    "awaiting_approval": 0,
-    "failed": 1,
-    "blocked": 3,
-    "inconclusive": 4,
-}
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-app.add_typer(audit_app, name="audit")
-cli_capacity.register(app)
-app.command()(experiment)
-app.command()(retrain)
-app.command("correct-prior")(correct_prior)
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file such as configs/quickstart.yaml")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=value", help="Override one key; repeatable")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the ledger")]
-
-console = Console()
-errors = Console(stderr=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
@@ -85,7 +72,7 @@ def _fail(error: Exception, code: int) -> NoReturn:
 def _print_failure(text: str) -> None:
     """With --json a document comes in any case."""
     if "--json" in sys.argv:
-        print(json.dumps({"outcome": "failed", "error": text}))  # noqa: T201
+        print_json({"outcome": "failed", "error": text})
 
 
 def _escape(text: str) -> str:
@@ -94,10 +81,21 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-def _print_json(value: Any) -> None:
-    import orjson
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
 
-    print(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())  # noqa: T201
+        console.print(f"retort {version('retort')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit")
+    ] = False,
+) -> None:
+    """What belongs to no command."""
 
 
 @app.command()
@@ -111,13 +109,13 @@ def run(
     from flows.config import load_config
 
     load_config(config, overrides)
-    _start_logging()
+    start_logging()
     from flows.build import build
     from flows.show import show_build
 
     path, more = str(config.resolve()), str(extra.resolve()) if extra else None
-    result = _without_prefect_noise(lambda: build(path, overrides, more))
-    _print_json(result) if as_json else show_build(result, console)
+    result = run_flow(lambda: build(path, overrides, more))
+    show(result, show_build, as_json=as_json)
     raise typer.Exit(EXIT_CODES[result["outcome"]])
 
 
@@ -129,7 +127,7 @@ def plan(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fals
     from flows.show import show_plan
 
     found = make_plan(load_config(config, overrides))
-    _print_json(found) if as_json else show_plan(found, console)
+    show(found, show_plan, as_json=as_json)
 
 
 @app.command()
@@ -145,12 +143,12 @@ def gate(
     from flows.config import load_gates
 
     chosen = load_gates(config, overrides)
-    _start_logging()
+    start_logging()
     from flows.gate import gate_folder
     from flows.show import show_gate
 
-    result = _without_prefect_noise(lambda: gate_folder(model, data, against, chosen))
-    _print_json(result) if as_json else show_gate(result, console)
+    result = run_flow(lambda: gate_folder(model, data, against, chosen))
+    show(result, show_gate, as_json=as_json)
     raise typer.Exit(EXIT_CODES[result["outcome"]])
 
 
@@ -160,11 +158,9 @@ def serve(name: Name, port: Annotated[int, typer.Option(help="Loopback port")] =
     from bento.settings import configure
 
     configure()
-    from tasks.release.ledger import read_champion
+    from tasks.release.ledger import require_champion
 
-    champion = read_champion(name)
-    if champion is None:
-        raise UserError(f"{name} has no champion to serve; `retort run CONFIG` makes one, `retort status` lists names")
+    champion = require_champion(name, " to serve")
     environment = os.environ | {"RETORT_FOLLOW": name, **_absolute_state()}
     bento = champion.model_path.parent.parent
     command = [sys.executable, "-m", "bentoml", "serve", str(bento), "--host", "127.0.0.1", "-p", str(port)]
@@ -185,12 +181,12 @@ def monitor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = F
     from flows.config import load_config
 
     load_config(config, overrides)
-    _start_logging()
+    start_logging()
     from flows.monitor import monitor as watch
     from flows.show import show_look
 
-    result = _without_prefect_noise(lambda: watch(str(config.resolve()), overrides))
-    _print_json(result) if as_json else show_look(result, console)
+    result = run_flow(lambda: watch(str(config.resolve()), overrides))
+    show(result, show_look, as_json=as_json)
 
 
 @app.command()
@@ -207,7 +203,7 @@ def deploy(
 
     for config in configs:
         load_config(config)
-    _start_logging()
+    start_logging()
     from flows.deployments import deploy_all, write_yaml
 
     paths = [config.resolve() for config in configs]
@@ -236,12 +232,12 @@ def promote(name: Name, version: Annotated[str, typer.Argument(metavar="VERSION"
 @app.command()
 def rollback(name: Name, why: Why = "by hand", as_json: AsJson = False) -> None:
     """Put the champion before the present one back into service, after a boot check, without a rebuild."""
-    _start_logging()
+    start_logging()
     from flows.rollback import rollback as roll
 
-    result = _without_prefect_noise(lambda: roll(name, why=why, who=getpass.getuser()))
+    result = run_flow(lambda: roll(name, why=why, who=getpass.getuser()))
     text = f"{name}: champion is now version {result['champion']}, was {result['previous']}"
-    _print_json(result) if as_json else console.print(text)
+    print_json(result) if as_json else console.print(text)
 
 
 @app.command()
@@ -302,7 +298,7 @@ def status(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     from flows.status import read_status
 
     found = read_status(name)
-    _print_json(found) if as_json else show_status(found, console)
+    show(found, show_status, as_json=as_json)
 
 
 @app.command()
@@ -317,13 +313,11 @@ def score(
     ] = None,
 ) -> None:
     """Batch scoring of CSV, TSV, JSONL or Parquet with the champion of NAME; a killed run goes on where it was."""
-    from tasks.release.ledger import read_champion
+    from tasks.release.ledger import require_champion
     from tasks.score import score_file
 
-    champion = read_champion(name)
-    if champion is None:
-        raise UserError(f"{name} has no champion; `retort run CONFIG` makes one")
-    with _progress_bar("scoring") as progress:
+    champion = require_champion(name)
+    with progress_bar("scoring") as progress:
         done = score_file(
             champion.model_path, source, out, text=text, text_pair=text_pair, rejects=rejects, progress=progress
         )
@@ -348,13 +342,11 @@ def export_edge(
 
     from flows.show import show_edge
     from tasks.edge import export_edge as export
-    from tasks.release.ledger import read_champion
+    from tasks.release.ledger import require_champion
 
-    champion = read_champion(name)
-    if champion is None:
-        raise UserError(f"{name} has no champion to export; `retort run CONFIG` makes one, `retort status` lists names")
+    champion = require_champion(name, " to export")
     result = {"outcome": "exported"} | asdict(export(champion, folder))
-    _print_json(result) if as_json else show_edge(result, console)
+    show(result, show_edge, as_json=as_json)
 
 
 @app.command()
@@ -376,7 +368,7 @@ def doctor(as_json: AsJson = False) -> None:
     from flows.doctor import examine, render
 
     findings = examine()
-    _print_json([asdict(finding) for finding in findings]) if as_json else console.print(render(findings))
+    print_json([asdict(finding) for finding in findings]) if as_json else console.print(render(findings))
     raise typer.Exit(1 if any(finding.level == "bad" for finding in findings) else 0)
 
 
@@ -394,99 +386,12 @@ def synthesize(
     console.print(f"period {period} written to {folder}")
 
 
-@app.command()
-def bench(
-    what: Annotated[str, typer.Argument(metavar="compress|serve|drift|gate|attention|geometry|experiment")],
-    config: Annotated[Path, typer.Option(help="The build to measure")] = Path("configs/quickstart.yaml"),
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    training: Annotated[
-        bool, typer.Option("--training", help="With compress: training speed against the Trainer of transformers")
-    ] = False,
-    techniques: Annotated[
-        bool, typer.Option("--techniques", help="With compress: what single techniques give alone; they are trained")
-    ] = False,
-    only: Annotated[str, typer.Option(metavar="PART,...", help="With serve or drift: these parts alone")] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="With serve or drift: minutes in place of hours")] = False,
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="With drift: where the sets of text are")] = Path("data"),
-    soak_minutes: Annotated[float, typer.Option(min=0, help="With serve: half load for so long, memory watched")] = 0,
-    repeats: Annotated[int | None, typer.Option(min=1, help="With serve: of each measurement, in place of 5")] = None,
-) -> None:
-    """The benchmarks: each prints ratios against a baseline of the same run."""
-    from functools import partial
-
-    from flows.bench import BENCHMARKS
-    from flows.config import load_config
-    from flows.show import show_bench
-
-    if what not in BENCHMARKS:
-        raise UserError(f"bench: expected one of {', '.join(BENCHMARKS)}, got {what!r}")
-    given = [name for name, wanted in (("training", training), ("techniques", techniques)) if wanted]
-    if given and what != "compress":
-        raise UserError(
-            f"bench: expected --{given[0]} with compress, got it with {what}; run: retort bench compress --{given[0]}"
-        )
-    if len(given) > 1:
-        raise UserError("bench: expected --training or --techniques, got both; run one after the other")
-    chosen = load_config(config, overrides)
-    if what != "gate":
-        chosen.require_classes(f"retort bench {what}")
-    _show_progress()
-    benchmark = _benchmark(given[0] if given else what)
-    if what == "serve":
-        benchmark = partial(benchmark, only=only, quick=quick, soak_minutes=soak_minutes, repeats=repeats)
-    elif soak_minutes or repeats:
-        raise UserError(f"bench: expected --soak-minutes and --repeats with serve, got them with {what}")
-    elif what == "drift":
-        benchmark = partial(benchmark, data=data, only=only, quick=quick)
-    elif only or quick:
-        raise UserError(f"bench: expected --only and --quick with serve or drift, got them with {what}")
-    found = _without_prefect_noise(lambda: benchmark(chosen))
-    _print_json(found) if as_json else show_bench(found, console)
-
-
-def _benchmark(name: str) -> Callable[..., Any]:
-    from flows.bench import BENCHMARKS, PARTS_OF_COMPRESS
-
-    return (BENCHMARKS | PARTS_OF_COMPRESS)[name]
-
-
-def _start_logging() -> None:
-    """Progress of our own loggers to stderr, and the homes of Prefect and MLflow set before they are imported."""
-    from bento.settings import configure, home
-
-    configure()
-    home().mkdir(parents=True, exist_ok=True)
-    logging.getLogger("retort").setLevel(logging.INFO)
-
-
-def _show_progress() -> None:
-    """What our own loggers say and others warn of, on stderr, for commands that train without Prefect."""
-    from rich.logging import RichHandler
-
-    logging.getLogger("retort").setLevel(logging.INFO)
-    root = logging.getLogger()  # without a handler of its own a library's first warning would add one of another form
-    if not root.handlers:
-        root.addHandler(RichHandler(console=errors, show_path=False, show_level=False))
-
-
-@contextmanager
-def _progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, moved by calls with the rows done and all of them."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _without_prefect_noise(call: Callable[[], Any]) -> Any:
-    """Run a flow with stdout kept for the result."""
-    from contextlib import redirect_stdout
-
-    with redirect_stdout(sys.stderr):
-        return call()
+app.command()(bench)
+app.command()(experiment)
+app.command()(retrain)
+app.command("correct-prior")(correct_prior)
+cli_capacity.register(app)
+app.add_typer(audit_app, name="audit")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from bento.errors import UserError
+from flows.terminal import AsJson, ConfigPath, Name, Overrides, print_json
 from tasks.monitor.audit_files import FORMATS, Format
 
 audit_app = typer.Typer(no_args_is_help=True, help="The labelling queue of a served model.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
 FileFormat = Annotated[
     str | None, typer.Option("--format", metavar="|".join(FORMATS), help="Else what the file's name says")
 ]
@@ -72,8 +71,8 @@ def audit_import(
 
 @audit_app.command("propose")
 def audit_propose(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file such as configs/quickstart.yaml")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="a.b=value")] = None,
+    config: ConfigPath,
+    overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Let the champion's teacher suggest labels for the queue; they are shown as such and never count."""
@@ -83,11 +82,9 @@ def audit_propose(
     chosen = load_config(config, overrides)
     configure()
     from tasks.monitor.proposals import propose
-    from tasks.release.ledger import read_champion
+    from tasks.release.ledger import require_champion
 
-    champion = read_champion(chosen.name)
-    if champion is None:
-        raise UserError(f"{chosen.name} has no champion whose teacher could be asked; `retort run {config}` makes one")
+    champion = require_champion(chosen.name, " whose teacher could be asked")
     num = propose(chosen.name, champion.model_path)
     _show({"proposed": num}, as_json, f"{num:,} rows of the queue have a new proposal of the teacher's")
 
@@ -122,10 +119,4 @@ def _manifest(name: str) -> Any:
 
 
 def _show(value: Any, as_json: bool, text: str) -> None:
-    import orjson
-
-    typer.echo(
-        orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
-        if as_json
-        else text
-    )
+    print_json(value) if as_json else typer.echo(text)

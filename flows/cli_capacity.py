@@ -8,12 +8,11 @@ import numpy as np
 import typer
 
 from bento.errors import UserError
+from flows.terminal import AsJson, Name, show
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="For serve.objectives and serve.core_hour_price")]
 FromLog = Annotated[bool, typer.Option("--from-log", help="The last day of the request log")]
 Measure = Annotated[bool, typer.Option("--measure", help="Measure the replica again: about ten seconds of load")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,11 +37,12 @@ def capacity(
     from flows.show_capacity import show_capacity
     from tasks.capacity.advice import advise
     from tasks.capacity.traffic import logged
+    from tasks.release.ledger import require_champion
 
     serve = _prepare(config)
     if (rate is None) == (not from_log):
         raise UserError("capacity: expected --rate R or --from-log, one of the two")
-    champion = flow.champion_of(name)
+    champion = require_champion(name)
     found = flow.measurement(champion, flow.texts_of(champion), serve.objectives, again=measure, check=check)
     day = logged(name) if from_log else None
     per_s, arrival_scv = (day.busiest_per_s, day.dispersion) if day else (rate or 0.0, 1.0)
@@ -54,7 +54,7 @@ def capacity(
         "objectives": serve.objectives.model_dump(), "core_hour_price": serve.core_hour_price,
         "measurement": found.model_dump(), "layouts": [asdict(layout) for layout in layouts],
     }  # fmt: skip
-    _show(result, show_capacity, as_json=as_json)
+    show(result, show_capacity, as_json=as_json)
 
 
 def autoscale(
@@ -75,11 +75,12 @@ def autoscale(
     from flows import capacity as flow
     from flows.autoscale import compare, make_day, shipped
     from flows.show_capacity import show_autoscale
+    from tasks.release.ledger import require_champion
 
     serve = _prepare(config)
     if sum((day is not None, from_log, synthetic)) > 1:
         raise UserError("autoscale: expected one of --day, --from-log and --synthetic, got several")
-    champion = flow.champion_of(name)
+    champion = require_champion(name)
     found = flow.measurement(champion, flow.texts_of(champion), serve.objectives, again=measure, check=False)
     policies = shipped(policy)
     rng = np.random.default_rng(seed)
@@ -90,7 +91,7 @@ def autoscale(
         from tasks.report.autoscale import write_autoscale_report
 
         result["report"] = str(write_autoscale_report(result, report))
-    _show(result, show_autoscale, as_json=as_json)
+    show(result, show_autoscale, as_json=as_json)
 
 
 def _prepare(config: Path | None) -> Any:
@@ -100,9 +101,3 @@ def _prepare(config: Path | None) -> Any:
 
     configure()
     return load_config(config).serve if config else ServeConfig()
-
-
-def _show(result: Any, show: Any, *, as_json: bool) -> None:
-    from flows.cli import _print_json, console
-
-    _print_json(result) if as_json else show(result, console)

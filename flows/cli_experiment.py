@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from bento.errors import UserError
+from flows.terminal import AsJson, Name, Why, console, print_json
 
 REFRESH_S = 2.0
 
 
 def experiment(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name")],
+    name: Name,
     start: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Try this version against the champion; needs --config")
     ] = None,
@@ -21,8 +22,8 @@ def experiment(
     look: Annotated[bool, typer.Option("--look", help="Take a look now, with what follows from it")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End it without a verdict; the champion stays")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print it once rather than live")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout")] = False,
-    why: Annotated[str, typer.Option("--why", help="The reason, for the ledger")] = "by hand",
+    as_json: AsJson = False,
+    why: Why = "by hand",
 ) -> None:
     """The experiment of NAME, live: evidence, labels, guardrails and state. It ends with Ctrl-C or with the verdict."""
     from bento.settings import configure
@@ -54,18 +55,14 @@ def _settings(name: str, config: Path | None) -> Any:
 
 
 def _show(found: dict[str, Any], *, live: bool, as_json: bool) -> None:
-    from rich.console import Console
     from rich.live import Live
 
     from flows.experiment import read_now
     from flows.show_experiment import render
 
     if as_json:
-        import orjson
-
-        print(orjson.dumps(found, default=str, option=orjson.OPT_INDENT_2).decode())  # noqa: T201
+        print_json(found)
         return
-    console = Console()
     if not live:
         console.print(render(found))
         return

@@ -28,8 +28,8 @@ from tasks.data import read_split
 from tasks.holdout import note_use
 from tasks.monitor import looks, mix
 from tasks.monitor.traffic import Watched, answered_window, watch
-from tasks.release import ledger, tracking
-from tasks.release.ledger import Champion
+from tasks.release import tracking
+from tasks.release.ledger import Champion, require_champion
 from tasks.report.page import markdown_cell
 from tasks.types import Artifact, GateReport
 
@@ -80,9 +80,7 @@ def correct_prior(
 
 def correct(config: Config, prior: dict[str, float] | None, why: str, *, stage: Stage) -> dict[str, Any]:
     """What the flow does, without its pages. Raises: UserError."""
-    champion = ledger.read_champion(config.name)
-    if champion is None:
-        raise UserError(f"{config.name} has no champion to correct; `retort run CONFIG` makes one")
+    champion = require_champion(config.name, " to correct")
     case = _prepare(config, champion, prior, stage)
     result = _result(case, champion)
     if case.model.sha256 == champion.model_sha256:

@@ -39,7 +39,7 @@ STUDENT = (
 )
 
 
-def bench_drift(chosen: Config, *, data: Path, only: str = "", quick: bool = False) -> dict[str, Any]:
+def bench_drift(chosen: Config, *, data: Path = Path("data"), only: str = "", quick: bool = False) -> dict[str, Any]:
     """The monitor's own functions and simpler policies on streams cut from the sets in `data`.
 
     `only` names parts, separated by commas. Raises: UserError for an unknown part or without sets.

@@ -98,11 +98,9 @@ def chosen_parts(only: str) -> list[str]:
 def make_bench(chosen: Config, effort: Effort) -> Bench:
     """The champion's model folder and the texts that it was evaluated on, its training texts behind them."""
     from tasks.monitor.traffic import watch
-    from tasks.release.ledger import read_champion
+    from tasks.release.ledger import require_champion
 
-    champion = read_champion(chosen.name)
-    if champion is None:
-        raise UserError(f"bench serve: {chosen.name} has no champion; `retort run CONFIG` makes one")
+    champion = require_champion(chosen.name)
     data = watch(chosen.name, champion.model_path, champion.model_sha256).data
     texts = [text for name in ("test", "validation", "train") for text in read_split(data.path, name).texts]
     return Bench(champion.model_path, [text for text in texts if isinstance(text, str)], effort)

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bento.database import arms, champions, engine, metadata
+from bento.errors import UserError
 
 ledger = sa.Table(
     "ledger",
@@ -66,6 +67,14 @@ def read_champion(name: str) -> Champion | None:
     with engine().connect() as connection:
         row = connection.execute(sa.select(champions).where(champions.c.name == name)).mappings().first()
     return None if row is None else _champion(row)
+
+
+def require_champion(name: str, purpose: str = "") -> Champion:
+    """The champion; `purpose`, such as " to serve", goes into the words of the error. Raises: UserError without one."""
+    champion = read_champion(name)
+    if champion is None:
+        raise UserError(f"{name} has no champion{purpose}; `retort run CONFIG` makes one, `retort status` lists names")
+    return champion
 
 
 def swap_champion(new: Champion, *, expected: Champion | None, action: str, who: str, why: str, evidence: Any) -> bool:

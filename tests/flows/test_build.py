@@ -8,8 +8,8 @@ import pytest
 
 from flows import build, summary
 from flows.build import _needs_person, _release, _try
-from flows.cli import EXIT_CODES
 from flows.config import Config, load_config
+from flows.terminal import EXIT_CODES
 from tasks.experiment import table
 from tasks.release import ledger
 from tasks.release.ledger import Champion

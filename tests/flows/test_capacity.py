@@ -19,6 +19,7 @@ from flows.config import ServeConfig
 from flows.show_capacity import show_autoscale, show_capacity
 from tasks.capacity.replica import Replica
 from tasks.capacity.traffic import Day
+from tasks.release import ledger
 from tasks.release.ledger import Champion
 from tests.bento.conftest import write_tiny_model
 from tests.tasks.capacity.made_up import replica
@@ -42,7 +43,7 @@ def measured(found: Replica | None = None, **changes: Any) -> Measurement:
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A champion whose replica was measured before."""
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
-    monkeypatch.setattr(flow, "champion_of", lambda name: CHAMPION)
+    monkeypatch.setattr(ledger, "require_champion", lambda name: CHAMPION)
     monkeypatch.setattr(flow, "texts_of", lambda champion: ["a text"])
     path = tmp_path / "capacity" / f"tiny-{'a' * 16}.json"
     path.parent.mkdir()

@@ -1,9 +1,10 @@
 """Exit codes, and one JSON document whatever happens."""
 
 import json
-import logging
+from importlib.metadata import version
 
 import pytest
+from typer.testing import CliRunner
 
 from bento.errors import ConfigError, ReleaseError
 from flows import cli
@@ -49,13 +50,7 @@ def test_a_prefect_server_that_does_not_answer_is_told_in_words(
     assert "run this again" in json.loads(capsys.readouterr().out)["error"]
 
 
-def test_a_benchmark_tells_each_step_once_after_a_library_has_warned(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    cli._show_progress()
-    logging.warning("a weight of theirs")  # adds a handler of its own where the root has none
-    logging.getLogger("retort.bench").info("quantize")
-    printed = capsys.readouterr().err
-    assert printed.count("quantize") == 1
-    assert printed.count("a weight of theirs") == 1
+def test_the_version_is_that_of_the_package() -> None:
+    done = CliRunner().invoke(cli.app, ["--version"])
+    assert done.exit_code == 0
+    assert done.stdout == f"retort {version('retort')}\n"

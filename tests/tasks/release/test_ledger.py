@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from bento.database import engine
+from bento.errors import UserError
 from tasks.release import ledger
 from tasks.release.ledger import Champion
 
@@ -35,6 +36,13 @@ def test_the_first_champion_is_taken_only_from_nobody() -> None:
     assert swap(version(1), None)
     assert not swap(version(2), None)
     assert ledger.read_champion("demo") == version(1)
+
+
+def test_a_name_without_a_champion_is_told_what_makes_one() -> None:
+    with pytest.raises(UserError, match="demo has no champion to serve; `retort run CONFIG` makes one"):
+        ledger.require_champion("demo", " to serve")
+    swap(version(1), None)
+    assert ledger.require_champion("demo") == version(1)
 
 
 def test_a_swap_against_a_champion_that_moved_changes_nothing() -> None:
