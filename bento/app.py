@@ -172,13 +172,16 @@ class Server:
             raise ApiError(503, "not_ready", self.router.reason, headers={"Retry-After": "1"})
         return self.router.current
 
-    async def claim(self, name: str, request_id: str | None, texts: Sequence[Text]) -> str:
-        """A fresh id, or the caller's, under which the same texts may come again, as from a client that tries again.
+    def fresh_id(self, request: Request) -> str:
+        """The id in the answer's header; a new one where that is the caller's, who may send it again."""
+        chosen = any(name == b"x-request-id" for name, _ in request.scope["headers"])
+        return self._ids.new() if chosen else request_id(request)
+
+    async def claim(self, name: str, request_id: str, texts: Sequence[Text]) -> None:
+        """Take the caller's id, under which the same texts may come again, as from a client that tries again.
 
         Raises: ApiError 409 when other texts to the model `name` had this id before.
         """
-        if request_id is None:
-            return self._ids.new()
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         digest, known = records.texts_sha256(pairs), self._claimed.get(request_id)
         if known is None:
@@ -191,7 +194,6 @@ class Server:
         self._claimed[request_id] = digest
         if len(self._claimed) > MAX_CLAIMED_IDS:
             self._claimed.popitem(last=False)
-        return request_id
 
     def unclaim(self, request_id: str) -> None:
         """Let a request that failed be tried again under its id."""

@@ -109,7 +109,9 @@ async def _answer(
     """
     deadline = arrived_at(request) + _timeout_ms(request, server.settings.deadline_ms) / 1000
     _check_pairs(champion, texts)
-    request_id = await server.claim(champion.identity.name, wanted_id, texts)
+    if wanted_id is not None:
+        await server.claim(champion.identity.name, wanted_id, texts)
+    request_id = server.fresh_id(request) if wanted_id is None else wanted_id
     serving, unit = server.router.serving, key or request_id
     champion = serving.choose(unit) or champion
     try:

@@ -37,3 +37,8 @@ def serving(app: Starlette) -> Iterator[Client]:
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         yield Client(portal, http)
         portal.call(http.aclose)
+
+
+def v2_body(texts: list[str], **changes: object) -> dict[str, object]:
+    """A request of the open inference protocol for `texts`, its tensor changed by `changes`."""
+    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts} | changes]}

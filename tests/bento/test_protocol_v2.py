@@ -5,11 +5,7 @@ import orjson
 import pytest
 
 from bento.app import Server
-from tests.serving import Client
-
-
-def v2_body(texts: list[str], **changes: object) -> dict[str, object]:
-    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts} | changes]}
+from tests.serving import Client, v2_body
 
 
 def test_the_inference_protocol_answers_the_same_as_predict(client: Client) -> None:

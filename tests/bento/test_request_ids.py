@@ -9,7 +9,7 @@ import pytest
 
 from bento.app import Server, create_app
 from bento.predictor import Predictor
-from tests.serving import Client, serving
+from tests.serving import Client, serving, v2_body
 
 PATHS = ("/livez", "/nope", "/v2/models/other", "/static/none", "/audit?limit=x")
 
@@ -24,6 +24,19 @@ def test_without_an_id_each_answer_gets_one_of_its_own(client: Client) -> None:
     ids += [client.post("/predict", json={"text": text}).headers["x-request-id"] for text in ("card", "")]
     assert len(set(ids)) == len(ids)
     assert all(len(each) == 32 for each in ids)
+
+
+@pytest.mark.parametrize(("sent", "same"), [({}, True), ({"X-Request-Id": "again"}, False)])
+def test_an_answers_own_id_is_the_headers_unless_the_caller_chose_that(
+    client: Client, sent: dict[str, str], same: bool
+) -> None:
+    """So that a line of the access log leads to its rows, and a proxy's id that comes twice is no conflict."""
+    answered = [client.post("/predict", json={"text": text}, headers=sent) for text in ("my card", "my money")]
+    answered.append(client.post("/v2/models/tiny/infer", json=v2_body(["my card"]), headers=sent))
+    bodies = [answer.json() for answer in answered]
+    own = [body.get("request_id") or body["id"] for body in bodies]
+    assert len(set(own)) == 3
+    assert [answer.headers["x-request-id"] == each for answer, each in zip(answered, own, strict=True)] == [same] * 3
 
 
 @pytest.mark.parametrize("given", [b"", b"a b", b'"quoted"', b"a\tb", b"x" * 65, b"\xff", b"{}"])
