@@ -36,6 +36,7 @@ from flows.experiment import experiment
 from flows.monitor import HARM_EVENT, MIX_EVENT, monitor, resource_id
 from flows.retrain import retrain
 from flows.rollback import rollback
+from tasks.outputs import require_output
 
 log = logging.getLogger("retort.deploy")
 
@@ -152,7 +153,9 @@ def write_yaml(configs: list[Path], out: Path, *, pool: str | None, image: str |
     """Write the same deployments as a `prefect.yaml` for `prefect deploy --all`, run in the checkout.
 
     An `image`, for the pools whose workers start containers, has the checkout at `CHECKOUT_IN_IMAGE`.
+    Raises: DataError where `out` cannot be written.
     """
+    require_output(out)
     given = [_in_checkout(path) for path in configs]
     entries = [
         one.entry(pool or POOL, image)

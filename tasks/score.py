@@ -22,6 +22,7 @@ from bento.manifest import file_sha256
 from bento.predictor import Predictor, Text
 from bento.schemas import MAX_CHARACTERS
 from tasks.evaluate import evaluation_batch
+from tasks.outputs import require_output
 from tasks.score_files import Bad, Row, file_format, join, parquet_schema, read_rows, with_answers, write_piece
 
 PIECE_ROWS = 8_192
@@ -86,6 +87,7 @@ def score_file(
     file_format(out)
     if not source.is_file():
         raise DataError(f"{source}: expected a CSV, TSV, JSONL or Parquet file, but there is no such file")
+    _check_outputs(job)
     predictor = Predictor(model)
     _check_pairs(predictor, job)
     before = _stamp(source)
@@ -102,6 +104,18 @@ def score_file(
     return Scored(
         num_rows=num_rows - rejected, num_rejected=rejected, num_resumed=min(resumed * PIECE_ROWS, num_rows)
     )  # fmt: skip
+
+
+def _check_outputs(job: Job) -> None:
+    """Raises: DataError for one that would write over another file of the run, or cannot be written."""
+    taken = {job.source.resolve(): "the input"}
+    for path, what in ((job.out, "the output"), (job.rejects, "the rejected rows")):
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise DataError(f"{path}: expected a file of its own for {what}, got that of {taken[path.resolve()]}")
+        taken[path.resolve()] = what
+        require_output(path)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -189,7 +203,7 @@ def _unfinished(predictor: Predictor, job: Job) -> Iterator[Path]:
     from filelock import FileLock, Timeout
 
     folder = job.out.with_name(f".{job.out.name}.unfinished")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
             key = _key(predictor, job)
@@ -302,7 +316,6 @@ def _publish(job: Job, folder: Path, numbers: range) -> int:
 
 def _join(folder: Path, numbers: range, kind: str, out: Path, form: str) -> None:
     pieces = [path for number in numbers if (path := folder / f"{number}.{kind}").is_file()]
-    out.parent.mkdir(parents=True, exist_ok=True)
     whole = out.with_name(f".{out.name}.{kind}")
     try:
         join(pieces, whole, form, compressed=out.suffix == ".gz")

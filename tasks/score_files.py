@@ -74,6 +74,7 @@ def _csv_rows(file: TextIO, separator: str) -> Iterator[Row | Bad]:
     columns = next(reader, None)
     if columns is None:
         return
+    _check_names(file.name, columns)
     while True:
         try:
             fields = next(reader)
@@ -87,6 +88,13 @@ def _csv_rows(file: TextIO, separator: str) -> Iterator[Row | Bad]:
             yield dict(zip(columns, fields, strict=True))
         elif fields:
             yield Bad(reason=f"expected {len(columns)} columns, got {len(fields)}", content=fields)
+
+
+def _check_names(path: str, columns: Sequence[str]) -> None:
+    """Raises: DataError for columns that a row, by its names, could not tell apart."""
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: expected a name of its own for each column, got {', '.join(map(repr, twice))} twice")
 
 
 def _json_rows(file: TextIO) -> Iterator[Row | Bad]:
@@ -105,6 +113,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
+        _check_names(str(path), file.schema_arrow.names)
         for batch in file.iter_batches(READ_ROWS):
             yield from batch.to_pylist()
 
@@ -148,7 +157,7 @@ def _write_parquet(rows: Sequence[Row], path: Path, schema: Any) -> None:
 
     try:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"expected one type a column, as Parquet files have: {error}; name an output that ends in .jsonl"
         ) from error

@@ -9,6 +9,7 @@ from uuid import uuid4
 from bento.audit_records import Item, add_targets, audit_queue, find_items, open_rows, shadow_disagreements
 from bento.records import DuplicateFeedbackError, add_feedback
 from tasks.monitor.audit_files import Format, read_entries, written
+from tasks.outputs import require_output
 
 MAX_EXPORT_ROWS = 100_000
 NUM_READ = 5_000
@@ -40,7 +41,11 @@ def target_odd(name: str, model_sha256: str, *, drifted: Iterable[Item] = (), ea
 
 
 def export_queue(name: str, out: Path, form: Format = "jsonl") -> int:
-    """Write the queue for a labelling tool, the model's answer and a proposal as suggestions; the number of rows."""
+    """Write the queue for a labelling tool, the model's answer and a proposal as suggestions; the number of rows.
+
+    Raises: DataError where `out` cannot be written.
+    """
+    require_output(out)
     rows = audit_queue(name, MAX_EXPORT_ROWS)
     temporary = out.with_name(f".{out.name}-{uuid4().hex[:8]}.tmp")
     temporary.write_text(written(rows, form), encoding="utf-8", newline="")

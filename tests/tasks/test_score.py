@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
@@ -130,6 +131,49 @@ def test_a_missing_file_and_an_unknown_output_are_refused(model: Path, tmp_path:
     source = write(pd.DataFrame({"text": TEXTS}), tmp_path / "in.csv")
     with pytest.raises(DataError, match="expected a name ending in"):
         score_file(model, source, tmp_path / "out.xlsx", text="text", text_pair=None)
+
+
+@pytest.mark.parametrize(
+    ("out", "rejects", "said"),
+    [
+        ("in.jsonl", None, "the output, got that of the input"),
+        ("./in.jsonl", "bad.jsonl", "the output, got that of the input"),
+        ("out.jsonl", "in.jsonl", "the rejected rows, got that of the input"),
+        ("out.jsonl", "out.jsonl", "the rejected rows, got that of the output"),
+        ("folder.csv", None, "got a folder"),
+        ("out.jsonl", "folder.csv", "got a folder"),
+        ("in.jsonl/out.csv", None, "got: File exists"),
+    ],
+)
+def test_an_output_that_would_write_over_something_is_refused_and_the_input_is_whole(
+    model: Path, tmp_path: Path, out: str, rejects: str | None, said: str
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "my card"}\n{"text": 5}\n', encoding="utf-8")
+    (tmp_path / "folder.csv").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=said):
+        score_file(
+            model, source, tmp_path / out, text="text", text_pair=None, rejects=rejects and tmp_path / rejects
+        )  # fmt: skip
+    assert source.read_text(encoding="utf-8").count("\n") == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_columns_of_one_name_are_refused_since_one_of_them_would_be_lost(model: Path, tmp_path: Path) -> None:
+    csv, parquet = tmp_path / "in.csv", tmp_path / "in.parquet"
+    csv.write_text("text,id,id\nlost card,1,2\n", encoding="utf-8")
+    pq.write_table(pa.table([["lost card"], ["refund"]], names=["text", "text"]), parquet)
+    for source, name in ((csv, "id"), (parquet, "text")):
+        with pytest.raises(DataError, match=f"'{name}' twice"):
+            score_file(model, source, tmp_path / "out.csv", text="text", text_pair=None)
+
+
+def test_what_parquet_has_no_type_for_is_told_with_what_takes_it(model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "my card", "more": {}}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="name an output that ends in"):
+        score_file(model, source, tmp_path / "out.parquet", text="text", text_pair=None)
 
 
 def test_pairs_need_both_columns_and_single_texts_only_one(model: Path, tmp_path: Path) -> None:
