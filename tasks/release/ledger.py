@@ -172,30 +172,36 @@ def history(name: str | None = None) -> list[dict[str, Any]]:
 
 
 def previous_champion(name: str) -> Champion | None:
-    """The version that served before the present one: the newest entry of another version that was put into service.
+    """The model that served before the present one: that of the newest promotion of another.
 
     After a rollback it is the one before that, so that two rollbacks do not go in a circle.
     """
-    trail: list[dict[str, Any]] = []
-    for row in reversed(history(name)):
-        if row["action"] == "promote":
-            trail.append(row)
-        elif row["action"] == "rollback" and trail:
-            trail.pop()
+    trail, _ = _trail(name)
     return _champion(trail[-2]) if len(trail) >= 2 else None
 
 
 def rolled_back(version: Champion) -> dict[str, Any] | None:
     """The entry of the rollback that took this very model out of service, unless it was promoted again since."""
+    _, undone = _trail(version.name)
+    return undone.get(version.model_sha256)
+
+
+def _trail(name: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Promotions that no rollback undid, oldest first, and by digest the rollbacks that undid the others.
+
+    A model that is promoted while it serves already stands there once, or a rollback would go from it to itself.
+    """
     trail: list[dict[str, Any]] = []
     undone: dict[str, dict[str, Any]] = {}
-    for row in reversed(history(version.name)):
+    for row in reversed(history(name)):
         if row["action"] == "promote":
+            if trail and trail[-1]["model_sha256"] == row["model_sha256"]:
+                trail.pop()
             trail.append(row)
             undone.pop(row["model_sha256"], None)
         elif row["action"] == "rollback" and trail:
             undone[trail.pop()["model_sha256"]] = row
-    return undone.get(version.model_sha256)
+    return trail, undone
 
 
 def blessed(version: Champion) -> bool:

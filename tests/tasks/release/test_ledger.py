@@ -89,6 +89,19 @@ def test_rollback_goes_back_one_by_one_and_never_in_a_circle() -> None:
     assert ledger.previous_champion("demo") is None
 
 
+def test_a_model_promoted_again_while_it_serves_is_not_what_a_rollback_goes_to() -> None:
+    swap(version(1), None)
+    swap(version(1), version(1))
+    assert ledger.previous_champion("demo") is None
+    swap(version(2), version(1))
+    again = replace(version(3), model_sha256=version(2).model_sha256)
+    swap(again, version(2))
+    assert ledger.previous_champion("demo") == version(1)
+    swap(version(1), again, action="rollback")
+    assert ledger.rolled_back(version(2)) is not None
+    assert ledger.rolled_back(version(1)) is None
+
+
 def test_a_promotion_after_a_rollback_can_be_rolled_back() -> None:
     swap(version(1), None)
     swap(version(2), version(1))
