@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bento.abstention import Abstention
 from bento.cost import Serving
@@ -110,7 +110,15 @@ class Manifest(BaseModel):
         path = folder / MANIFEST_FILE
         if not path.is_file():
             raise IntegrityError(f"{folder} is not a Retort model folder: expected a {MANIFEST_FILE} in it")
-        return cls.model_validate_json(path.read_bytes())
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = "".join(f"{part}: " for part in fault["loc"])
+            raise IntegrityError(
+                f"{path}: expected the manifest of a Retort model folder, got another file ({key}{fault['msg']}); it "
+                "was altered, so the folder is not loaded. Run `retort run` again to rebuild it."
+            ) from error
 
     def write(self, folder: Path) -> None:
         """Store the manifest as `folder/retort.json`."""

@@ -48,7 +48,7 @@ OUTCOMES = {"pass": "passed", "fail": "blocked", "inconclusive": "inconclusive"}
 def gate_folder(model: Path, data: Path, against: Path | None, chosen: Gates) -> dict[str, Any]:
     """JSON-able: `outcome`, `scores`, `verdicts` and, where asked for, each part of the `slices`.
 
-    Raises: UserError for what cannot be opened, read or compared.
+    Raises: UserError for what cannot be opened, read or compared; IntegrityError for a Retort folder that was altered.
     """
     paths = {"candidate": model} | ({"reference": against} if against is not None else {})
     task = _task(list(paths.values()), chosen.data.task)

@@ -17,11 +17,18 @@ from typing import Any
 import numpy as np
 
 from bento.entities import Span
-from bento.errors import UserError
+from bento.errors import IntegrityError, RetortError, UserError
 from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, files_sha256, folder_files, folder_size_bytes
 from bento.predictor import Predictor, Text
 from bento.task_types import Floats, Target, Task
-from tasks.architecture import TOKEN_CLASSIFIER, load_weights
+from tasks.architecture import (
+    TOKEN_CLASSIFIER,
+    classifies_tokens,
+    load_tokenizer,
+    load_weights,
+    named_architectures,
+    read_config,
+)
 from tasks.data.rows import listed
 from tasks.evaluate import class_names, evaluation_batch
 from tasks.positions import num_positions
@@ -113,21 +120,29 @@ class TorchSession:
 def said_scale(path: Path) -> Target | None:
     """The scale of a Retort folder's scores; None for others, which do not say it. Raises: UserError."""
     folder, weights = _find_weights(path)
-    return Manifest.read(folder).target if weights is None else None
+    return _manifest(folder).target if weights is None else None
 
 
 def said_task(path: Path) -> Task | None:
     """What the folder says that its model answers; None where it leaves that to its user. Raises: UserError."""
     folder, weights = _find_weights(path)
     if weights is None:
-        return Manifest.read(folder).target.task
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if any(name.endswith(TOKEN_CLASSIFIER) for name in config.get("architectures") or []):
+        return _manifest(folder).target.task
+    if classifies_tokens(folder):
         return "entities"
-    problem = config.get("problem_type")
+    config = read_config(folder)
+    problem, names = str(config.get("problem_type")), config.get("id2label")
     if problem in PROBLEMS:
         return PROBLEMS[problem]
-    return "score" if len(config.get("id2label") or "??") == 1 else None  # transformers' own rule
+    return "score" if isinstance(names, dict) and len(names) == 1 else None  # transformers' own rule
+
+
+def _manifest(folder: Path) -> Manifest:
+    """Raises: UserError."""
+    try:
+        return Manifest.read(folder)
+    except IntegrityError as error:
+        raise UserError(str(error)) from error
 
 
 def open_model(
@@ -140,11 +155,11 @@ def open_model(
     Raises: UserError saying what was looked for; IntegrityError for a Retort folder that was altered.
     """
     folder, weights = _find_weights(path)
-    if weights is None:
-        return _opened(path, Predictor(folder), texts)
     try:
+        if weights is None:
+            return _opened(path, Predictor(folder), texts)
         return _open_foreign(path, folder, weights, work, target or Target(), texts, threshold)
-    except UserError:
+    except RetortError:
         raise
     except Exception as error:  # the loaders of three libraries raise what they like
         raise UserError(
@@ -199,7 +214,8 @@ def _weight_files(folder: Path) -> list[Path]:
 def _weight_map(index: Path) -> dict[str, str]:
     """Weight -> the file that has it. Raises: UserError."""
     try:
-        return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        found = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        return {name: str(file) for name, file in found.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{index}: expected an index of weights with a weight_map, got another file") from error
 
@@ -231,9 +247,9 @@ def _in_pickle(weights: Path) -> bool:
 def _open_foreign(
     path: Path, folder: Path, weights: Path, work: Path, target: Target, texts: Sequence[Text], threshold: float
 ) -> AnyModel:
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
-    config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config, tokenizer = AutoConfig.from_pretrained(folder), load_tokenizer(folder)
     in_onnx = weights.suffix == ".onnx"
     model = None if in_onnx else _load_torch(folder, weights, target.task)
     session = None if model is None else TorchSession(model, tokenizer.model_input_names)
@@ -285,7 +301,7 @@ def _labels(folder: Path, config: Any, task: Task) -> tuple[str, ...]:
 
 def _has_sigmoid(folder: Path) -> bool:
     """Whether the score is said to go through a sigmoid, so that it is a share of its scale."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     said = config | (config.get("sentence_transformers") or {})
     return any(str(said.get(key)).endswith("Sigmoid") for key in ACTIVATION_KEYS)
 
@@ -370,7 +386,7 @@ def _lay_out(folder: Path, weights: Path | None, work: Path, manifest: Manifest,
 
 def _load_torch(folder: Path, weights: Path, task: Task) -> Any:
     """Raises: UserError for a folder without a head of the task, or weights without those of a part."""
-    architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    architectures = named_architectures(folder)
     wanted = TOKEN_CLASSIFIER if task == "entities" else "ForSequenceClassification"
     if not any(wanted in name for name in architectures):
         raise UserError(

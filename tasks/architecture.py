@@ -57,13 +57,18 @@ class Architecture:
 
 
 def read_architecture(config: Any, tokenizer: Any) -> Architecture:
-    """Of a `transformers` config and fast tokenizer."""
+    """Of a `transformers` config and fast tokenizer. Raises: UserError for sizes that no encoder has."""
 
     def first(*names: str) -> int:
         return next((int(value) for name in names if isinstance(value := getattr(config, name, None), int)), 0)
 
     kind = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"]
     num_heads, hidden_size = first("num_attention_heads", "n_heads"), first("hidden_size", "dim")
+    if not 0 < num_heads <= hidden_size:
+        raise UserError(
+            "config.json: expected hidden_size and num_attention_heads of an encoder, got "
+            f"{hidden_size} and {num_heads}; take the config that the model was saved with"
+        )
     num_reserved = config.pad_token_id + 1 if config.model_type in POSITIONS_BEHIND_PADDING else 0
     return Architecture(
         model_type=config.model_type,
@@ -133,6 +138,52 @@ def require_head_pruning(shape: Architecture, technique: str, remedy: str) -> No
         )
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` of a folder says. Raises: UserError for a file that is none."""
+    path = folder / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected JSON, got: {error}; {CONFIG_REMEDY}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(found).__name__}; {CONFIG_REMEDY}")
+    return found
+
+
+CONFIG_REMEDY = "put the config.json there that the model was saved with"
+
+
+def named_architectures(folder: Path) -> list[str]:
+    """The types of the model, as `config.json` names them. Raises: UserError."""
+    names = read_config(folder).get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{folder / 'config.json'}: expected a list of names as architectures, got {names!r}; {CONFIG_REMEDY}"
+        )
+    return names
+
+
+def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
+    """The tokenizer of a folder or hub id, a fast one where there is one. Raises: UserError for a folder without any,
+    which `transformers` tells by what it stumbles over."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=revision)
+    except Exception as error:
+        folder = Path(source)
+        if not folder.is_dir() or any(any(folder.glob(pattern)) for pattern in VOCABULARY_FILES):
+            raise
+        raise UserError(
+            f"{folder}: expected a tokenizer beside config.json (tokenizer.json, or a vocabulary such as vocab.txt), "
+            "got none; save the model's tokenizer there with `save_pretrained`"
+        ) from error
+
+
+VOCABULARY_FILES = ("tokenizer.json", "vocab.*", "*.model")
+"""Of which every tokenizer has one."""
+
+
 def load_classifier(folder: Path) -> Any:
     """The classifier of texts or tokens of a torch folder, in evaluation mode, whether `transformers` has its type or
     we do."""
@@ -162,9 +213,8 @@ def _classifier_type(folder: Path) -> Any:
 
 
 def classifies_tokens(folder: Path) -> bool:
-    """Whether the model of this torch folder answers for each token."""
-    names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    return any(name.endswith(TOKEN_CLASSIFIER) for name in names)
+    """Whether the model of this torch folder answers for each token. Raises: UserError."""
+    return any(name.endswith(TOKEN_CLASSIFIER) for name in named_architectures(folder))
 
 
 def reads_every_token(model: Any) -> bool:

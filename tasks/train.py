@@ -17,7 +17,14 @@ import numpy as np
 from pydantic import Field
 
 from bento.errors import RetortError, UserError
-from tasks.architecture import Architecture, read_architecture, reads_every_token, require_encoder
+from tasks.architecture import (
+    Architecture,
+    load_tokenizer,
+    read_architecture,
+    read_config,
+    reads_every_token,
+    require_encoder,
+)
 from tasks.batches import Rows, repeated, tokenize
 from tasks.data import read_labels, read_split, read_target, read_times
 from tasks.ensemble import ensemble_logits
@@ -131,17 +138,18 @@ def base_architecture(config: TeacherConfig, key: str = "teacher") -> Architectu
 
     Raises: UserError for a model that cannot be a teacher.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     source = find_model(config.model, key)
     try:
+        if (Path(source) / "config.json").is_file():
+            read_config(Path(source))  # `transformers` stumbles over JSON of another kind
         found = AutoConfig.from_pretrained(source, revision=config.revision)
         require_encoder(found.model_type, key)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, use_fast=True)
-        return read_architecture(found, _usable(config, tokenizer, key))
+        return read_architecture(found, _usable(config, load_tokenizer(source, config.revision), key))
     except UserError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:  # `transformers` raises what it likes for a config or tokenizer that is none
         raise _not_loadable(config, error, key) from error
 
 
@@ -174,9 +182,10 @@ def load_base(
 
 
 def _not_loadable(config: TeacherConfig, error: Exception, key: str = "teacher") -> UserError:
+    told = f"{type(error).__name__}: {error}".partition("\n")[0]
     return UserError(
-        f"{key}.model: {config.model!r} could not be loaded ({str(error).splitlines()[0]}); expected a hub id "
-        f"that can be reached, or a folder saved by save_pretrained. Offline, {PACKAGED} needs no network"
+        f"{key}.model: {config.model!r} could not be loaded ({told}); expected a hub id that can be reached, or a "
+        f"folder saved by save_pretrained. Offline, {PACKAGED} needs no network"
     )
 
 

@@ -17,6 +17,7 @@ from tasks.architecture import (
     Architecture,
     classifies_tokens,
     load_classifier,
+    read_config,
     reads_every_token,
 )
 from tasks.batches import collate, tokenize
@@ -101,17 +102,12 @@ class Export(Section):
 
 def _write_config(source: Path, out: Path) -> None:
     """Labels and padding for tools that read no manifest, under a `model_type` that they know."""
-    config = _read_config(source)
+    config = read_config(source)
     if config["model_type"] not in OWN_MODEL_TYPES:
         shutil.copyfile(source / "config.json", out / "config.json")
         return
     config["model_type"] = OWN_MODEL_TYPES[config["model_type"]]
     (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return config
 
 
 def _limit_tokens(folder: Path, max_tokens: int) -> None:
@@ -132,7 +128,7 @@ def write_graph(source: Path, out: Path) -> None:
     task = "token-classification" if classifies_tokens(source) else "text-classification"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of each shape-dependent branch
-        if _read_config(source)["model_type"] in OWN_MODEL_TYPES:
+        if read_config(source)["model_type"] in OWN_MODEL_TYPES:
             _write_own_graph(source, out)
             return
         if trimmed is not None:
@@ -143,7 +139,7 @@ def write_graph(source: Path, out: Path) -> None:
 
 def _trimmed(source: Path) -> Any:
     """The model of `source` without the neurons that structured pruning left as zeros; None where there are none."""
-    if _read_config(source)["model_type"] not in PARTED_MODEL_TYPES:
+    if read_config(source)["model_type"] not in PARTED_MODEL_TYPES:
         return None
     model = load_classifier(source)
     num_cut = trim_neurons(model)
@@ -172,7 +168,7 @@ def fuse(model: Path, source: Path, out: Path, *, pairs: bool = True) -> dict[st
     import onnx
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    config = _read_config(source)
+    config = read_config(source)
     rules = FUSED_MODEL_TYPES.get(config["model_type"])
     if rules is None:
         log.warning("no fusion rules for %s: the model stays unfused, and slower", config["model_type"])

@@ -44,6 +44,15 @@ def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
         Manifest.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"), [("garbage", "Invalid JSON"), ("[1]", "should be an object"), ("{}", "name: Field required")]
+)
+def test_a_manifest_that_is_none_is_told_with_its_path(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "retort.json").write_text(text)
+    with pytest.raises(IntegrityError, match=rf"retort\.json: expected the manifest .*{told}.* to rebuild it"):
+        Manifest.read(tmp_path)
+
+
 def test_a_manifest_survives_writing_and_reading(folder: Path) -> None:
     manifest = Manifest.read(folder)
     manifest.write(folder)

@@ -148,6 +148,17 @@ def test_behavioural_tests_are_tried_on_the_rows(model: Path, data: Path, tmp_pa
         call(model, data, *tests, "--set", "behaviour.minimum_functionality.0.label=lost")
 
 
+@pytest.mark.parametrize(("file", "text"), [("retort.json", "garbage"), ("retort.json", "{}"), ("config.json", "[1]")])
+def test_a_folder_whose_own_words_are_none_is_refused(data: Path, tmp_path: Path, file: str, text: str) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "model.onnx").touch()
+    (broken / "config.json").write_text("{}")
+    (broken / file).write_text(text)
+    with pytest.raises(UserError, match=rf"{file}: expected"):
+        call(broken, data, "--set", "gate.min_accuracy=0.5")
+
+
 def test_labels_that_the_model_does_not_know_are_refused(data: Path, tmp_path: Path) -> None:
     other = write_tiny_model(tmp_path / "other", labels=("LABEL_0", "refund", "transfer"))
     with pytest.raises(DataError, match=r"rows have a label that the candidate .* does not know: card_lost \(\d+\)"):

@@ -11,9 +11,9 @@ import pytest
 from onnx import helper
 
 from bento.errors import IntegrityError, UserError
-from bento.manifest import MANIFEST_FILE, ONNX_FILE, folder_sha256
+from bento.manifest import MANIFEST_FILE, ONNX_FILE, Manifest, folder_files, folder_sha256
 from bento.predictor import Predictor
-from tasks.any_model import open_model
+from tasks.any_model import open_model, said_scale, said_task
 from tests.small import write_bert
 from tests.tiny import write_tiny_model
 
@@ -202,6 +202,47 @@ def test_an_encoder_without_a_classifier_is_refused(tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
     with pytest.raises(UserError, match="classifier of random weights"):
         answers(folder, tmp_path / "work")
+
+
+@pytest.mark.parametrize("text", ["garbage", "[1]", "{}"])
+def test_a_manifest_that_is_none_is_refused_in_words(retort, text):
+    (retort / MANIFEST_FILE).write_text(text)
+    for said in (said_task, said_scale):
+        with pytest.raises(UserError, match=r"retort\.json: expected the manifest of a Retort model folder"):
+            said(retort)
+
+
+def test_a_retort_folder_whose_graph_is_none_is_refused_in_words(retort, tmp_path):
+    (retort / ONNX_FILE).write_bytes(b"broken")
+    files = {path: digest for path, digest in folder_files(retort).items() if path != MANIFEST_FILE}
+    Manifest.read(retort).model_copy(update={"files": files}).write(retort)
+    with pytest.raises(UserError, match="could not be loaded"):
+        answers(retort, tmp_path / "work")
+
+
+@pytest.mark.parametrize("text", ["not json", "null", "[1]"])
+def test_a_config_that_is_none_is_refused_in_words(torch_folder, tmp_path, text):
+    (torch_folder / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: expected"):
+        said_task(torch_folder)
+    with pytest.raises(UserError, match="could not be loaded"):
+        answers(torch_folder, tmp_path / "work")
+
+
+@pytest.mark.parametrize("key", ["id2label", "problem_type"])
+def test_a_key_of_another_type_is_refused_when_the_model_is_opened(torch_folder, tmp_path, key):
+    config = json.loads((torch_folder / "config.json").read_text())
+    (torch_folder / "config.json").write_text(json.dumps(config | {key: [5]}))
+    assert said_task(torch_folder) is None
+    with pytest.raises(UserError, match="could not be loaded"):
+        answers(torch_folder, tmp_path / "work")
+
+
+def test_a_missing_tokenizer_is_called_that(torch_folder, tmp_path):
+    for name in ("tokenizer.json", "vocab.txt"):
+        (torch_folder / name).unlink()
+    with pytest.raises(UserError, match=r"expected a tokenizer beside config\.json .*, got none"):
+        answers(torch_folder, tmp_path / "work")
 
 
 def test_an_altered_retort_folder_is_refused(retort, tmp_path):

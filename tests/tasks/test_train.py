@@ -7,6 +7,7 @@ from bento.errors import UserError
 from tasks.data import DataConfig, prepare, read_split
 from tasks.ensemble import torch_logits
 from tasks.train import PACKAGED, TeacherConfig, base_architecture, find_model, launch_distributed, load_base
+from tests.tiny import tiny_tokenizer
 
 
 def test_the_default_teacher_needs_no_network() -> None:
@@ -26,6 +27,31 @@ def test_a_folder_that_is_no_model_is_refused_with_the_remedy(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"could not be loaded .* expected a hub id"):
         load_base(TeacherConfig(model=str(tmp_path)), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[1]", "expected a JSON object, got list"),
+        ("null", "expected a JSON object, got NoneType"),
+        ("not json", "expected JSON, got"),
+        ('{"model_type": "bert"}', "expected a tokenizer beside config.json"),
+    ],
+)
+def test_a_folder_with_a_broken_config_or_no_tokenizer_is_refused_before_any_compute(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=told):
+        base_architecture(TeacherConfig(model=str(tmp_path)))
+
+
+def test_what_transformers_stumbles_over_is_told_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"teacher\.model: .* could not be loaded \(TypeError: list indices"):
+        base_architecture(TeacherConfig(model=str(tmp_path)))
 
 
 @pytest.mark.parametrize("model_type", ["t5", "gpt2", "vit"])
