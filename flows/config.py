@@ -10,6 +10,7 @@ import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from bento.errors import ConfigError, UserError
+from flows.schedules import check_schedule
 from tasks.analysis import ErrorsConfig
 from tasks.behaviour import BehaviourConfig
 from tasks.calibrate import AbstainConfig
@@ -116,6 +117,19 @@ class Config(Section):
     def _as_tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
+    @field_validator("monitor")
+    @classmethod
+    def _looks_have_times(cls, monitor: MonitorConfig) -> MonitorConfig:
+        check_schedule("monitor.schedule", monitor.schedule)
+        return monitor
+
+    @field_validator("release")
+    @classmethod
+    def _experiments_have_times(cls, release: ReleaseConfig) -> ReleaseConfig:
+        if release.experiment is not None:
+            check_schedule("release.experiment.schedule", release.experiment.schedule)
+        return release
+
     @field_validator("compress")
     @classmethod
     def _chain_fits(cls, compress: Compress) -> Compress:
@@ -213,8 +227,8 @@ def _validate(
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        faults = [_describe(model, path, lines, fault) for fault in error.errors()]
-        raise ConfigError("\n".join(faults)) from error
+        told = [_describe(model, path, lines, key, faults) for key, faults in _by_key(error, tree).items()]
+        raise ConfigError("\n".join(told)) from error
 
 
 def _hint(path: Path) -> str:
@@ -230,8 +244,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
     """The YAML as plain values, and where each key stands (`line 12`)."""
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe one
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path}:1: expected keys such as name, data and compress, got {type(tree).__name__}")
+        lines: dict[Key, str] = {}
+        _note_lines(path, node, (), lines)
+        return tree, lines
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: expected a YAML config, but there is no such file{_hint(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -241,11 +260,24 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
         raise ConfigError(f"{path}:{line}: expected YAML, got: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}:1: expected keys such as name, data and compress, got {type(tree).__name__}")
-    lines: dict[Key, str] = {}
-    _note_lines(path, node, (), lines)
-    return tree, lines
+    except RecursionError as error:
+        raise ConfigError(
+            f"{path}: expected keys a few levels deep, got hundreds of levels, or an anchor (&) that holds its own "
+            "alias (*); write the values out"
+        ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Says where a value stands that looks like a date or number, or is tagged as one, and is none."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """As PyYAML has it. Raises: ConstructorError."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # what PyYAML's own constructors end in
+            kind = node.tag.rpartition(":")[2]
+            problem = f"{_short(node.value)}, which is no {kind}; put text into quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def _note_lines(path: Path, node: Any, key: Key, lines: dict[Key, str]) -> None:
@@ -268,16 +300,29 @@ def _apply(tree: dict[str, Any], lines: dict[Key, str], override: str) -> None:
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", dotted):
         raise ConfigError(f"--set {override}: expected KEY.KEY=VALUE, such as teacher.epochs=3")
     try:
-        value = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: expected a YAML value after =, got {text!r}") from error
-    key: Key = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+        value = yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506 - it is a safe one
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or _short(text)
+        raise ConfigError(f"--set {override}: expected a YAML value after =, got {problem}") from error
+    key: Key = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in dotted.split("."))
+    parent: Any = tree
     node: Any = tree
-    for part, following in itertools.pairwise(key):
-        node = _child(node, part, override, [] if isinstance(following, int) else {})
-    _child(node, key[-1], override, None)
-    node[key[-1]] = value
+    for at, (part, following) in enumerate(itertools.pairwise((*key, ""))):
+        if node == [] and isinstance(part, int):
+            items = f"{'.'.join(dotted.split('.')[:at])}={_nested(key[at:], text)}"
+            raise ConfigError(
+                f"--set {override}: the list that {part} counts in has no items; give it, as --set '{items}'"
+            )
+        parent, node = node, _child(node, part, override, [] if isinstance(following, int) else {})
+    parent[key[-1]] = value
     lines[key] = f"--set {override}"
+
+
+def _nested(key: Key, text: str) -> str:
+    """The YAML of a value below the keys and items of `key`."""
+    for part in reversed(key):
+        text = f"[{text}]" if isinstance(part, int) else f"{{{part}: {text}}}"
+    return text
 
 
 def _child(node: Any, part: str | int, override: str, default: Any) -> Any:
@@ -292,9 +337,21 @@ def _child(node: Any, part: str | int, override: str, default: Any) -> Any:
     return node[part]
 
 
-def _describe(root: type[Section], path: Path, lines: dict[Key, str], fault: Any) -> str:
-    """One pydantic fault as `file:line: key: expected ..., got ...`."""
-    location = _without_tags(fault["loc"], lines)
+def _by_key(error: ValidationError, tree: dict[str, Any]) -> dict[Key, list[Any]]:
+    """The faults of each key: of a union pydantic has one a form, and those of the form that was meant lie deepest."""
+    found: dict[Key, list[Any]] = {}
+    for fault in error.errors():
+        found.setdefault(_without_tags(fault, tree), []).append(fault)
+    return {
+        key: faults
+        for key, faults in found.items()
+        if not any(len(other) > len(key) and other[: len(key)] == key for other in found)
+    }
+
+
+def _describe(root: type[Section], path: Path, lines: dict[Key, str], location: Key, faults: list[Any]) -> str:
+    """The pydantic faults of one key as `file:line: key: expected ..., got ...`."""
+    fault = faults[0]
     where = next((lines[location[:end]] for end in range(len(location), -1, -1) if location[:end] in lines), str(path))
     dotted = ".".join(str(part) for part in location)
     if fault["type"] == "extra_forbidden":
@@ -309,7 +366,8 @@ def _describe(root: type[Section], path: Path, lines: dict[Key, str], fault: Any
     if fault["type"].startswith("union_tag"):
         kinds = ", ".join(_kinds())
         return f"{where}: {dotted}: expected kind: one of {kinds}; got {fault['input']!r}"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
+    first, *others = [each["msg"][0].lower() + each["msg"][1:] for each in faults]
+    message = " or ".join([first, *(other.removeprefix("input should be ") for other in others)])
     return f"{where}: {dotted}: {message}, got {_short(fault['input'])}"
 
 
@@ -318,14 +376,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _without_tags(location: tuple[Any, ...], lines: dict[Key, str]) -> Key:
-    """Pydantic puts a union's tags into the location; the file has no such keys."""
-    if location[:1] != ("compress",) or len(location) < 2:
-        return location
-    below = location[2:]  # without `list` or `search`, the form of `compress`
-    if location[1] == "list" and len(below) > 1 and below[1] in _kinds():
-        below = (below[0], *below[2:])
-    return ("compress", *below)
+def _without_tags(fault: Any, tree: Any) -> Key:
+    """Where the fault is in the file: pydantic puts the forms of unions into the location, which are no keys of it."""
+    location = fault["loc"]
+    found: list[str | int] = []
+    for at, part in enumerate(location):
+        below = dict(enumerate(tree)) if isinstance(tree, list) else tree
+        if isinstance(below, dict) and part in below:
+            tree = below[part]
+            found.append(part)
+        elif fault["type"] == "missing" and at == len(location) - 1:
+            found.append(part)
+    return tuple(found)
 
 
 def _techniques() -> dict[str, type[Section]]:

@@ -100,6 +100,70 @@ def test_what_is_no_config_is_told_with_its_place(tmp_path: Path, text: str, exp
     assert "demo.yaml:" in found
 
 
+@pytest.mark.parametrize(
+    "value", ["2024-13-45", "2024-02-30", "!!int abc", "!!bool maybe", "!!timestamp soon", "!!int ''", "9" * 5000]
+)
+def test_a_value_that_is_none_of_its_kind_is_told_with_its_line(tmp_path: Path, value: str) -> None:
+    assert "which is no" in fault(tmp_path, GOOD.replace("epochs: 2", f"epochs: {value}"))
+    assert fault(tmp_path, GOOD.replace("epochs: 2", f"epochs: {value}")).startswith(
+        f"{tmp_path}/demo.yaml:5: expected"
+    )
+    told = fault(tmp_path, GOOD, f"name={value}")
+    assert told.startswith(f"--set name={value}: expected a YAML value after =, got")
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", "&a {b: *a}", "[" * 3000 + "]" * 3000])
+def test_values_without_an_end_are_refused(tmp_path: Path, value: str) -> None:
+    assert "demo.yaml: expected keys a few levels deep" in fault(tmp_path, f"{GOOD}card: {value}\n")
+
+
+def test_a_value_without_an_end_in_an_override_is_refused(tmp_path: Path) -> None:
+    assert "expected a YAML value after =" in fault(tmp_path, GOOD, "data=" + "[" * 3000 + "]" * 3000)
+
+
+def test_digits_that_are_no_numbers_are_a_key_like_any_other(tmp_path: Path) -> None:
+    assert "--set data.²=3: data.²: unknown key" in fault(tmp_path, GOOD, "data.²=3")
+    assert "expected a number from 0 to 2" in fault(tmp_path, GOOD, f"compress.{'9' * 5000}.kind=export")
+
+
+@pytest.mark.parametrize(
+    ("override", "whole"),
+    [
+        ("gate.slices.0.by=class", "gate.slices=[{by: class}]"),
+        ("notify.0=slack-webhook/ops", "notify=[slack-webhook/ops]"),
+        ("more_teachers.0.model=x", "more_teachers=[{model: x}]"),
+    ],
+)
+def test_an_item_of_an_empty_list_is_answered_with_the_list_to_give(tmp_path: Path, override: str, whole: str) -> None:
+    assert f"--set {override}: " in (told := fault(tmp_path, GOOD, override))
+    assert f"has no items; give it, as --set '{whole}'" in told
+    load(tmp_path, GOOD, whole)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ('monitor:\n  schedule: "foo bar"\n', "monitor.schedule"),
+        ('release:\n  experiment: {schedule: "foo bar"}\n', "release.experiment.schedule"),
+    ],
+)
+def test_a_schedule_that_is_no_cron_is_refused_when_the_config_is_read(tmp_path: Path, section: str, key: str) -> None:
+    assert f"demo.yaml:12: {key}: expected a cron schedule" in fault(tmp_path, GOOD + section)
+    load(tmp_path, GOOD + section.replace("foo bar", "*/10 * * * *"))
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        ("2", "compress.0.layers: input should be a valid list or 'spread', 'top' or 'searched', got 2"),
+        ("[0, x]", "compress.0.layers.1: input should be a valid integer, got 'x'"),
+    ],
+)
+def test_a_value_of_several_forms_is_one_line_in_the_words_of_the_file(tmp_path: Path, layers: str, told: str) -> None:
+    found = fault(tmp_path, GOOD.replace("layers: [0, 2]", f"layers: {layers}"))
+    assert found == f"{tmp_path}/demo.yaml:7: {told}"
+
+
 def test_a_missing_file_lists_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "real.yaml").write_text(GOOD, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"no such file; .* has real\.yaml"):
