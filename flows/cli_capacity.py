@@ -13,6 +13,9 @@ from flows.terminal import AsJson, Name, show
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="For serve.objectives and serve.core_hour_price")]
 FromLog = Annotated[bool, typer.Option("--from-log", help="The last day of the request log")]
 Measure = Annotated[bool, typer.Option("--measure", help="Measure the replica again: about ten seconds of load")]
+MIN_PER_S, MAX_PER_S = 0.001, 1e6
+"""Rates beyond these, infinity among them, are no service's."""
+MAX_STARTUP_S = 86_400
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def capacity(
     name: Name,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second")] = None,
+    rate: Annotated[float | None, typer.Option(min=MIN_PER_S, max=MAX_PER_S, help="Requests a second")] = None,
     from_log: FromLog = False,
     config: ConfigFile = None,
     check: Annotated[
@@ -63,10 +66,15 @@ def autoscale(
     from_log: FromLog = False,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="A made-up day; the default")] = False,
     policy: Annotated[list[Path] | None, typer.Option(help="A policy's YAML; repeatable. Default: the shipped")] = None,
-    busiest: Annotated[float | None, typer.Option(min=0.001, help="Requests/s of the synthetic busiest minute")] = None,
-    startup_s: Annotated[float, typer.Option(min=0, help="From a scaling decision to a ready pod")] = 30.0,
+    busiest: Annotated[
+        float | None,
+        typer.Option(min=MIN_PER_S, max=MAX_PER_S, help="Requests/s of the synthetic busiest minute"),
+    ] = None,
+    startup_s: Annotated[
+        float, typer.Option(min=0, max=MAX_STARTUP_S, help="From a scaling decision to a ready pod")
+    ] = 30.0,
     config: ConfigFile = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write a page with the plot")] = None,
     measure: Measure = False,
     as_json: AsJson = False,
@@ -75,8 +83,11 @@ def autoscale(
     from flows import capacity as flow
     from flows.autoscale import compare, make_day, shipped
     from flows.show_capacity import show_autoscale
+    from tasks.outputs import require_output
     from tasks.release.ledger import require_champion
 
+    if report is not None:
+        require_output(report)
     serve = _prepare(config)
     if sum((day is not None, from_log, synthetic)) > 1:
         raise UserError("autoscale: expected one of --day, --from-log and --synthetic, got several")

@@ -26,6 +26,7 @@ NUM_BURSTS = 8
 STEP = (13.0, 15.0, 1.5)
 """From this hour to that one so many times the usual traffic, at once."""
 MAX_SECONDS = 8 * DAY_S
+MAX_REQUESTS = 1e12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,24 +89,41 @@ def read_day(path: Path) -> Day:
     """
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            rows = [(_seconds(row["at"]), float(row["requests"])) for row in csv.DictReader(lines)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+            rows = [(_seconds(row["at"]), _count(row["requests"])) for row in csv.DictReader(lines)]
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"{path}: expected a CSV with the columns at and requests, got: {error!r}") from error
     gaps = np.diff([at for at, _ in rows])
-    if len(rows) < 2 or (gaps < 1).any() or min(number for _, number in rows) < 0 or gaps.sum() > MAX_SECONDS:
+    if len(rows) < 2 or not (gaps >= 1).all() or gaps.sum() > MAX_SECONDS:
         raise UserError(f"{path}: expected rows in order of time, a second or more apart, over at most 8 days")
     whole = np.round(np.cumsum([0, *gaps])).astype(int)
     num_T = np.concatenate(
         [np.full(end - start, rows[at][1] / (end - start)) for at, (start, end) in enumerate(pairwise(whole))]
     )
+    if num_T.sum() < 1:
+        raise UserError(
+            f"{path}: expected at least one request, got {num_T.sum():g} in the rows before the last, which only ends "
+            "the day; give a day with traffic"
+        )
     return Day(source=str(path), num_T=num_T)
 
 
+def _count(text: str) -> float:
+    """Raises: ValueError for what nobody counts."""
+    found = float(text)
+    if not 0 <= found <= MAX_REQUESTS:
+        raise ValueError(f"requests from 0 to {MAX_REQUESTS:.0e} can be simulated, {text} cannot")
+    return found
+
+
 def _seconds(text: str) -> float:
+    """Raises: ValueError for what is no time."""
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
-        return datetime.fromisoformat(text).timestamp()
+        found = datetime.fromisoformat(text).timestamp()
+    if not math.isfinite(found):
+        raise ValueError(f"{text} is no time")
+    return found
 
 
 def synthetic(busiest_per_s: float, rng: np.random.Generator) -> Day:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bento.errors import DataError
 from tasks.data.files import Table
 from tasks.data.phrases import TOPICS
 from tasks.data.words import CLOSERS, DISTRACTORS, OPENERS, TEST_WORDS, WORDS
@@ -62,7 +63,7 @@ def intent_of(topic: str, period: int) -> str:
 def generate(num_rows: int, *, split: str, period: int, rng: np.random.Generator) -> list[tuple[str, str]]:
     """`num_rows` different (text, label) of one split and period.
 
-    Raises: ValueError where the sentences of the split do not give that many.
+    Raises: DataError where the sentences of the split do not give that many.
     """
     topics, weights = list(TOPICS), _topic_weights(period)
     rows: dict[str, str] = {}
@@ -72,7 +73,7 @@ def generate(num_rows: int, *, split: str, period: int, rng: np.random.Generator
         topic = topics[int(rng.choice(len(topics), p=weights))]
         rows.setdefault(_message(topic, split, period, rng), intent_of(topic, period))
     else:
-        raise ValueError(f"the generator has fewer than {num_rows} different {split} messages; ask for fewer")
+        raise DataError(f"the generator has fewer than {num_rows} different {split} messages; ask for fewer")
     return list(rows.items())
 
 
@@ -101,10 +102,19 @@ def tables(*, rows: int, period: int, seed: int) -> dict[str, list[Table]]:
 
 
 def write_files(folder: Path, *, rows: int, period: int, seed: int) -> list[Path]:
-    """Write train.csv, validation.csv and test.csv to `folder`, for use as a source or as traffic of a period."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write train.csv, validation.csv and test.csv to `folder`, for use as a source or as traffic of a period.
+
+    Raises: DataError for a place that is no folder; where there are fewer messages nothing is left.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder, new or not, got a file; name another one")
+    found = parts(rows=rows, period=period, seed=seed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: expected a folder, new or not, got: {error.strerror}; name another one") from error
     written = []
-    for split, members in parts(rows=rows, period=period, seed=seed).items():
+    for split, members in found.items():
         path = folder / f"{split}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *members])

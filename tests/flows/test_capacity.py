@@ -74,6 +74,20 @@ def test_a_rate_or_the_log_has_to_be_named_and_the_log_has_to_have_traffic(known
     assert "expected a request log with traffic" in run("capacity", "tiny", "--from-log")[1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("capacity", "tiny", "--rate", "inf"), ("capacity", "tiny", "--rate", "nan"),
+        ("autoscale", "tiny", "--busiest", "inf"), ("autoscale", "tiny", "--busiest", "nan"),
+        ("autoscale", "tiny", "--startup-s", "inf"), ("autoscale", "tiny", "--seed", "-1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_number_that_no_day_has_is_refused_in_words(known: Path, words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, list(words))
+    assert (done.exit_code, "Invalid value for '--" in done.output) == (2, True)
+
+
 def test_a_day_in_a_file_is_simulated_under_both_shipped_policies_and_a_page_is_written(
     known: Path, tmp_path: Path
 ) -> None:

@@ -37,12 +37,24 @@ def test_a_file_s_requests_are_spread_over_their_period(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "at,requests\n1,1\n", "at,requests\n2,1\n1,1\n", "time,n\n1,1\n2,2\n", "at,requests\n1,-1\n2,0\n"]
-)
+    "text",
+    [
+        "", "at,requests\n1,1\n", "at,requests\n2,1\n1,1\n", "time,n\n1,1\n2,2\n", "at,requests\n1,-1\n2,0\n",
+        "at,requests\n1,inf\n2,0\n", "at,requests\n1,nan\n2,0\n", "at,requests\n1,1e308\n2,0\n",
+        "at,requests\ninf,1\ninf,0\n", "at,requests\nnan,1\nnan,0\n", "at,requests\n1," + "x" * 200_000,
+    ],
+)  # fmt: skip
 def test_a_file_that_is_no_day_is_refused(tmp_path, text):
     path = tmp_path / "day.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"day.csv: expected"):
+        read_day(path)
+
+
+def test_a_day_without_a_request_is_refused(tmp_path):
+    path = tmp_path / "day.csv"
+    path.write_text("at,requests\n0,0\n60,5\n", encoding="utf-8")
+    with pytest.raises(UserError, match="expected at least one request, got 0 in the rows before the last"):
         read_day(path)
 
 

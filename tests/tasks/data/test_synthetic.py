@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from bento.errors import DataError
 from tasks.data import DataConfig, prepare, read_labels, read_report, read_split
 from tasks.data.phrases import TOPICS
 from tasks.data.synthetic import MOVED, NEW_PRODUCTS, generate, intent_of, intents, write_files
@@ -48,10 +49,21 @@ def test_the_same_seed_gives_the_same_rows_and_another_gives_others():
     assert len({text for text, _ in rows()}) == 400
 
 
-def test_asking_for_more_than_the_sentences_give_says_so(monkeypatch):
+def test_asking_for_more_than_the_sentences_give_says_so_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr("tasks.data.synthetic.MAX_TRIES_PER_ROW", 0)
-    with pytest.raises(ValueError, match="fewer than 10 different train messages"):
+    with pytest.raises(DataError, match="fewer than 10 different train messages"):
         rows(10)
+    with pytest.raises(DataError, match="fewer than 120 different train messages"):
+        write_files(tmp_path / "new", rows=120, period=0, seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataError, match="expected a folder, new or not, got"):
+            write_files(place, rows=120, period=0, seed=0)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_later_period_has_new_products_another_mix_and_moved_meanings():
