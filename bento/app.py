@@ -267,11 +267,11 @@ def _endpoint(server: Server, path: str, handler: Handler) -> Endpoint:
             server.overload.check(request)
             response = await handler(server, request)
         except ApiError as refusal:
-            response = _failed(server, refusal, path)
+            response = _failed(server, refusal, request)
         except Exception:
             logger.exception("%s %s failed, request id %s", request.method, path, request_id(request))
             error = ApiError(500, "internal", "the service failed; its log says why")
-            response = _failed(server, error, path)
+            response = _failed(server, error, request)
         if server.draining:
             response.headers["Connection"] = "close"  # the next request then goes to another replica
         seconds = time.perf_counter() - started
@@ -284,9 +284,9 @@ def _endpoint(server: Server, path: str, handler: Handler) -> Endpoint:
     return endpoint if server.tracing is None else server.tracing.traced(path, endpoint)
 
 
-def _failed(server: Server, error: ApiError, path: str) -> Response:
+def _failed(server: Server, error: ApiError, request: Request) -> Response:
     server.metrics.errors.labels(code=error.code).inc()
-    return handlers.error_response(error, path)
+    return handlers.error_response(error, request.scope["path"])
 
 
 def _otherwise(routes: Sequence[Route]) -> Handler:

@@ -41,6 +41,12 @@ def audit_queue(name: str, limit: int, *, caller: str | None = None, engine: sa.
     return random + targeted[: limit - len(random)]
 
 
+def has_answered(name: str, *, engine: sa.Engine | None = None) -> bool:
+    """Whether the log has a request to `name`."""
+    requests = database.requests
+    return bool(read(sa.select(requests.c.id).where(requests.c.name == name).limit(1), engine))
+
+
 def _waiting(name: str, caller: str | None) -> sa.Select[Any]:
     """Rows without a label that a person can read."""
     requests, feedback, picked, proposed = (

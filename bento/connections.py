@@ -15,12 +15,12 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from bento.client import CLIENT
 from bento.direct import MAX_HELD_BYTES, Exchange, Head, Headers, read_head, response_bytes
 from bento.overload import ARRIVED, Load, Overload
-from bento.request_ids import SCOPE_KEY
+from bento.request_ids import SCOPE_KEY, RequestIds
 from bento.schemas import ApiError
 
 REQUEST_WITHIN_S = 20.0
@@ -57,6 +57,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Once the server in this process is ready."""
     num_open: ClassVar[int] = 0
     """Connections of this process."""
+    ids: ClassVar[RequestIds] = RequestIds()
+    """Of requests that are refused here."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the first request has to come in time."""
@@ -297,14 +299,28 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(ApiError(408, "request_too_slow", message))
 
     def _refuse(self, error: ApiError) -> None:
-        """Say why, unless nothing was asked or another answer is on its way, and hang up."""
+        """Say why, unless nothing was asked or this or another answer is on its way, and hang up."""
         busy = self.cycle is not None and not self.cycle.response_complete
         answered = self._held is None and self.cycle is not None and self.cycle.response_started
-        if self._within_request and not (busy if self._within_headers else answered):
-            body = error.body()
-            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-            self.transport.write(STATUS_LINE[error.status] + head + body)
+        unanswered = self._within_request and not (busy if self._within_headers else answered)
+        if unanswered and not self.transport.is_closing():
+            self._write_refusal(error)
         self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, which uvicorn would do in plain text and without an id."""
+        message = (
+            "expected an HTTP/1.1 request of a known method, with one right Content-Length and a URL below "
+            f"{MAX_HEADER_BYTES} bytes, got none that can be read; send it anew"
+        )
+        self._write_refusal(ApiError(400, "invalid_http", message))
+        self.transport.close()
+
+    def _write_refusal(self, error: ApiError) -> None:
+        headers = self.headers if self._held is None else self._held.head.headers
+        more = [*self.server_state.default_headers, (b"x-request-id", self.ids.of(headers).encode())]
+        response = Response(error.body(), error.status, error.headers, "application/json")
+        self.transport.write(response_bytes(response, more, keep_alive=False))
 
 
 def _without_upgrade(data: bytes) -> bytes:

@@ -13,6 +13,7 @@ import orjson
 import sqlalchemy as sa
 
 from bento import settings
+from bento.errors import ConfigError
 
 SQLITE_TIMEOUT_S = 30
 """So long a statement waits for another's lock."""
@@ -169,10 +170,10 @@ arms = sa.Table(
 
 @lru_cache(maxsize=8)
 def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
+    parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            settings.make_folder(Path(parsed.database).parent)
         engine = sa.create_engine(url, json_serializer=_json, connect_args={"timeout": SQLITE_TIMEOUT_S})
         sa.event.listen(engine, "connect", _use_wal)
     else:
@@ -180,6 +181,24 @@ def _engine(url: str) -> sa.Engine:
     _make_tables(engine)
     _add_columns(engine)
     return engine
+
+
+def _parsed(url: str) -> sa.URL:
+    """Raises: ConfigError, without the URL, which may hold a password."""
+    try:
+        parsed = sa.make_url(url)
+        parsed.get_dialect().import_dbapi()
+    except ImportError as error:
+        raise ConfigError(
+            f"RETORT_DATABASE_URL: expected a database whose driver is installed, got one that needs {error.name}; "
+            f"pip install {error.name}"
+        ) from error
+    except sa.exc.ArgumentError as error:
+        raise ConfigError(
+            "RETORT_DATABASE_URL: expected sqlite:////FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, got "
+            "something else; correct it, or unset it for a SQLite file under RETORT_HOME"
+        ) from error
+    return parsed
 
 
 def _make_tables(engine: sa.Engine) -> None:

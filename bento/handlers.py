@@ -1,6 +1,7 @@
 """One thin function a route: read, check, call, answer."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -54,8 +55,8 @@ def json_response(content: Any, status: int = 200) -> Response:
 
 
 def error_response(error: ApiError, path: str) -> Response:
-    """The answer to a request that failed, in the shape that clients of the route `path` read."""
-    body = protocol_v2.error_body(error) if path.startswith("/v2") else error.body()
+    """The answer to a request to `path` that failed, in the shape that its clients read."""
+    body = protocol_v2.error_body(error) if f"{path}/".startswith("/v2/") else error.body()
     return Response(body, error.status, error.headers, "application/json")
 
 
@@ -258,7 +259,7 @@ def _log_away() -> ApiError:
 async def audit(server: "Server", request: Request) -> Response:
     """`GET /audit?limit=`: what waits for a person's label."""
     text = request.query_params.get("limit", "20")
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_AUDIT_ITEMS:
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_AUDIT_ITEMS:
         raise ApiError(422, "limit", f"expected a limit from 1 to {MAX_AUDIT_ITEMS}, got {text[:20]!r}", "limit")
     champion = server.champion()
     try:
@@ -392,7 +393,8 @@ async def v2_infer(server: "Server", request: Request) -> Response:
     message = parse(V2Request, decode(json_part))
     texts = message.texts(binary)
     champion = _named(server, request)
+    wanted = protocol_v2.wanted_outputs(message, champion)
     champion, request_id, answers = await _answer(
         server, request, champion, texts, message.id, message.key(), received_at
     )
-    return json_response(protocol_v2.infer_response(message, request_id, champion, answers))
+    return json_response(protocol_v2.infer_response(wanted, request_id, champion, answers))

@@ -61,14 +61,20 @@ def model_metadata(champion: Champion) -> dict[str, Any]:
     }
 
 
-def infer_response(
-    request: V2Request, request_id: str, champion: Champion, answers: Sequence[Answer]
-) -> dict[str, Any]:
-    """The answer to `infer`: the wanted outputs, all by default. Raises: ApiError for one that the model lacks."""
+def wanted_outputs(request: V2Request, champion: Champion) -> dict[str, str]:
+    """Output -> its datatype, of those that the client wants, all by default. Raises: ApiError 422 for one that the
+    model lacks."""
     known = OUTPUTS[champion.predictor.manifest.target.task]
     wanted = [output.name for output in request.outputs] if request.outputs else list(known)
     if unknown := [name for name in wanted if name not in known]:
         raise ApiError(422, "output", f"expected outputs of {', '.join(known)}; got {', '.join(unknown)}", "outputs")
+    return {name: known[name] for name in wanted}
+
+
+def infer_response(
+    wanted: Mapping[str, str], request_id: str, champion: Champion, answers: Sequence[Answer]
+) -> dict[str, Any]:
+    """The answer to `infer`: the `wanted` outputs."""
     tensors = {name: _tensor(name, answers) for name in wanted}
     return {
         "model_name": champion.identity.name,
@@ -76,7 +82,7 @@ def infer_response(
         "id": request_id,
         "parameters": {"model_sha256": champion.identity.model_sha256, "bento": champion.identity.bento},
         "outputs": [
-            {"name": name, "datatype": known[name], "shape": shape, "data": data}
+            {"name": name, "datatype": wanted[name], "shape": shape, "data": data}
             for name, (shape, data) in tensors.items()
         ],
     }

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from bento.errors import ConfigError
+
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "true",
@@ -23,6 +25,23 @@ QUIET = {
 def home() -> Path:
     """The state folder, absolute: `RETORT_HOME`, or `.retort/` in the working directory."""
     return Path(os.environ.get("RETORT_HOME") or ".retort").expanduser().resolve()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that holds state, if need be. Raises: ConfigError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: expected a folder for state, new or not, got: {error.strerror}; set RETORT_HOME, or the path "
+            "in RETORT_DATABASE_URL, to one that can be written"
+        ) from error
+
+
+def check_home() -> None:
+    """Raises: ConfigError where a file is in the place of the state folder, which need not be there yet."""
+    if home().is_file():
+        raise ConfigError(f"RETORT_HOME: expected a folder, new or not, got the file {home()}; name another")
 
 
 def store_folder() -> Path:

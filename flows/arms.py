@@ -19,9 +19,7 @@ def put_beside(name: str, version: str, *, arm: str, share: float, who: str, why
     """
     if not 0 < share <= MAX_SHARE[arm]:
         raise UserError(f"expected a share above 0 and up to {MAX_SHARE[arm]:g} for a {arm}, got {share:g}")
-    champion = ledger.read_champion(name)
-    if champion is None:
-        raise ReleaseError(f"{name} has no champion for a {arm} to stand beside; promote one first")
+    champion = ledger.require_champion(name, f" for a {arm} to stand beside")
     entry = find_entry(name, version)
     _check_fits(entry, champion, arm)
     done = ledger.set_arm(entry, arm=arm, share=share, expected=champion, action=ACTION[arm], who=who, why=why)
@@ -59,6 +57,6 @@ def withdraw(name: str, arm: str | None, *, who: str, why: str) -> dict[str, Arm
         raise UserError(f"expected {' or '.join(ACTION)} as the arm, got {arm!r}")
     ended = ledger.end_arms(name, arm, who=who, why=why)
     if not ended:
-        raise UserError(f"{name} has no {arm or 'challenger or shadow'} to withdraw; see `retort status {name}`")
+        raise UserError(f"{name} has no {arm or 'challenger or shadow'} to withdraw; see `retort status`")
     tracking.drop_aliases(name, {each: found.version.version for each, found in ended.items()})
     return ended

@@ -50,9 +50,9 @@ def main() -> None:
     except RetortError as error:
         _fail(error, 1)
     except Exception as error:
-        from flows.failures import no_prefect
+        from flows.failures import no_prefect, outside
 
-        if (told := no_prefect(error)) is not None:
+        if (told := no_prefect(error) or outside(error, " ".join(["retort", *sys.argv[1:2]]))) is not None:
             _fail(told, 1)
         _print_failure(f"{type(error).__name__}: {error}")
         raise
@@ -91,11 +91,16 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback(help=__doc__)
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit")
     ] = False,
 ) -> None:
     """What belongs to no command."""
+    from bento.settings import check_home
+
+    if context.invoked_subcommand != "doctor":  # which tells it among what else it finds
+        check_home()
 
 
 @app.command()
@@ -153,14 +158,17 @@ def gate(
 
 
 @app.command()
-def serve(name: Name, port: Annotated[int, typer.Option(help="Loopback port")] = 3000) -> None:
+def serve(name: Name, port: Annotated[int, typer.Option(min=1, max=65535, help="Loopback port")] = 3000) -> None:
     """Serve the champion of NAME and follow its promotions without a restart."""
     from bento.settings import configure
 
     configure()
+    from flows.doctor import is_free
     from tasks.release.ledger import require_champion
 
     champion = require_champion(name, " to serve")
+    if not is_free(port):
+        raise UserError(f"--port: expected a free port, but something listens on {port} already; choose another")
     environment = os.environ | {"RETORT_FOLLOW": name, **_absolute_state()}
     bento = champion.model_path.parent.parent
     command = [sys.executable, "-m", "bentoml", "serve", str(bento), "--host", "127.0.0.1", "-p", str(port)]
@@ -375,9 +383,13 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command()
 def synthesize(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
-    period: Annotated[int, typer.Option(help="0 is what the quickstart trains on; 1 and later have drifted")] = 0,
-    rows: Annotated[int, typer.Option(help="Training rows; the other splits are in proportion")] = 3_000,
-    seed: int = 0,
+    period: Annotated[
+        int, typer.Option(min=0, max=3, help="0 is what the quickstart trains on; 1 and later have drifted")
+    ] = 0,
+    rows: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Training rows; the other splits are in proportion")
+    ] = 3_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Write the bundled synthetic help-desk messages as files, for trying drift and retraining."""
     from tasks.data.synthetic import write_files

@@ -18,10 +18,13 @@ FileFormat = Annotated[
 
 
 @audit_app.command("next")
-def audit_next(name: Name, limit: int = 1, as_json: AsJson = False) -> None:
+def audit_next(
+    name: Name, limit: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1, as_json: AsJson = False
+) -> None:
     """The oldest requests that wait for a label: random ones first, then targeted ones."""
     from bento.audit_records import audit_queue
 
+    _refuse_unknown(name)
     rows = audit_queue(name, limit)
     if as_json:
         return _show(rows, as_json, "")
@@ -36,6 +39,7 @@ def audit_export(name: Name, out: Annotated[Path, typer.Argument(metavar="OUT")]
     from tasks.monitor.audit import export_queue
     from tasks.monitor.audit_files import labelling_config
 
+    _refuse_unknown(name)
     chosen = _format(form) or ("csv" if out.suffix.lower() == ".csv" else "jsonl")
     typer.echo(f"{export_queue(name, out, chosen):,} rows written to {out}")
     manifest = _manifest(name)
@@ -58,6 +62,7 @@ def audit_import(
     """The labels of a file. All of it is checked before the first is stored; the first label of a row stands."""
     from tasks.monitor.audit import import_labels
 
+    _refuse_unknown(name)
     manifest = _manifest(name)
     known = None if manifest is None else manifest.labels
     done = import_labels(name, source, form=_format(form), replace=replace, known_labels=known)
@@ -94,6 +99,7 @@ def audit_status(name: Name, as_json: AsJson = False) -> None:
     """How many rows wait in both streams, how many have a label, and how many labels were corrected."""
     from bento.audit_records import count_queue, history
 
+    _refuse_unknown(name)
     found = asdict(count_queue(name)) | {"corrected": len(history(name))}
     text = (
         f"{name}: {found['random_waiting']:,} drawn at random wait, {found['random_labelled']:,} have a label; "
@@ -101,6 +107,15 @@ def audit_status(name: Name, as_json: AsJson = False) -> None:
         f"{found['corrected']:,} labels were corrected"
     )
     _show(found, as_json, text)
+
+
+def _refuse_unknown(name: str) -> None:
+    """Raises: UserError for a name that has no champion and never answered, as one without promotions may."""
+    from bento.audit_records import has_answered
+    from tasks.release.ledger import require_champion
+
+    if not has_answered(name):
+        require_champion(name, " and no request in the log")
 
 
 def _format(given: str | None) -> Format | None:

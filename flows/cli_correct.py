@@ -15,7 +15,7 @@ def read_prior(path: Path) -> dict[str, float]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {str(label): float(share) for label, share in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise UserError(
             f'{path}: expected a JSON object such as {{"refund": 0.7, "transfer": 0.3}}: {error}'
         ) from error

@@ -105,7 +105,7 @@ def _prepare(config: Config, champion: Champion, prior: dict[str, float] | None,
         base, watched.data, probabilities_NC=window.probabilities_NC, audited_N=window.audited_N,
         blocks_N=window.blocks_N,
     )  # fmt: skip
-    shares_C = mix.named_shares(prior or _newest_prior(config.name), watched.labels)
+    shares_C = mix.named_shares(_newest_prior(config.name) if prior is None else prior, watched.labels)
     model = base
     if mix.moved(shares_C, traffic):
         model = stage("correct_prior", mix.correct)(

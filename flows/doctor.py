@@ -201,7 +201,7 @@ def check_home() -> Iterator[Finding]:
 def check_ports() -> Iterator[Finding]:
     """Ports that servers take by default; one in use is well if it is the server itself."""
     for port, user in PORTS:
-        free = _is_free(port)
+        free = is_free(port)
         yield Finding(
             name=f"port {port}",
             level="ok" if free else "warn",
@@ -211,7 +211,8 @@ def check_ports() -> Iterator[Finding]:
         )
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server on loopback could take `port`."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -28,16 +28,21 @@ def in_words(what: str) -> Iterator[None]:
     """Raises: OutsideError for a database that does not answer or is damaged, and for a full disk."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-        raise (_full(what, str(settings.home())) if _is_full(error) else _no_database(what, error)) from error
-    except sa.exc.DatabaseError as error:
-        if type(error) is not sa.exc.DatabaseError:  # its subclasses are mistakes of ours
+    except Exception as error:
+        if (told := outside(error, what)) is None:
             raise
-        raise _no_database(what, error) from error
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise _full(what, str(error.filename or settings.home())) from error
+        raise told from error
+
+
+def outside(error: Exception, what: str) -> OutsideError | None:
+    """In words that the database does not answer or is damaged, or that the disk is full, if that is what it says."""
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return _full(what, str(settings.home())) if _is_full(error) else _no_database(what, error)
+    if type(error) is sa.exc.DatabaseError:  # its other subclasses are mistakes of ours
+        return _no_database(what, error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return _full(what, str(error.filename or settings.home()))
+    return None
 
 
 def no_prefect(error: Exception) -> OutsideError | None:

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from bento.arms import CHALLENGER
-from bento.errors import IntegrityError, ReleaseError
+from bento.errors import IntegrityError, ReleaseError, UserError
 from bento.manifest import folder_sha256
 from tasks.release import ledger, tracking
 from tasks.release.boot import BootCheck, check_boot
@@ -163,17 +163,26 @@ def moved_meanwhile(name: str) -> ReleaseError:
 
 
 def promote_by_hand(name: str, version: str, *, who: str, why: str) -> Champion:
-    """Move the champion to a registered version that has both blessings. Raises: ReleaseError."""
+    """Move the champion to a registered version that has both blessings; where it is that already, nothing changes.
+
+    Raises: UserError, ReleaseError.
+    """
     entry = find_entry(name, version)
     expected = ledger.read_champion(name)
+    if entry == expected:
+        return entry
     if not move_champion(entry, expected=expected, action="promote", who=who, why=why, evidence={"by": "hand"}):
         raise moved_meanwhile(name)
     return entry
 
 
 def find_entry(name: str, version: str) -> Champion:
-    """The blessed ledger entry of a version. Raises: ReleaseError saying what versions there are."""
-    rows = [row for row in ledger.history(name) if row["action"] == "bless"]
+    """The blessed ledger entry of a version.
+
+    Raises: UserError for a version that there is not, ReleaseError for one without blessing, saying which have it.
+    """
+    entries = ledger.history(name)
+    rows = [row for row in entries if row["action"] == "bless"]
     for row in rows:
         if row["version"] == version:
             return Champion(
@@ -184,9 +193,10 @@ def find_entry(name: str, version: str) -> Champion:
                 bento=row["bento"],
             )
     blessed = ", ".join(sorted({row["version"] for row in rows}, key=int)) or "none"
-    raise ReleaseError(
+    exists = any(row["version"] == version for row in entries)
+    raise (ReleaseError if exists else UserError)(
         f"{name} {version}: expected a version that passed its gate and its boot check; those are: {blessed}. "
-        f"`retort status {name}` shows all"
+        "`retort status` shows all"
     )
 
 

@@ -32,8 +32,8 @@ def find_report(target: str, kind: Kind | None = None) -> Path:
             if re.fullmatch(re.escape(target) + FOLDERS[wanted], path.parent.name):
                 return path
     for path in found:
-        if kind is None and path.parent.name.startswith(target):
+        if kind is None and target and path.parent.name.startswith(target):
             return path
     known = ", ".join(path.parent.name for path in found[:MOST_LISTED]) or "none"
     what = f"a model's name with a report of kind {kind}" if kind else "a model's name or one of the reports"
-    raise UserError(f"{target}: expected {what} in {root}; there are: {known}")
+    raise UserError(f"report: expected {what} in {root}, got {target!r}; there are: {known}")

@@ -24,7 +24,7 @@ PROBES = ("a first sentence", "and another, longer one, to see that the model an
 def rollback(name: str, why: str = "by hand", who: str = "retort", notify: list[str] | None = None) -> dict[str, str]:
     """Put the champion before the present one back into service and tell the Prefect blocks `notify`.
 
-    Raises: ReleaseError.
+    Raises: UserError without a champion, ReleaseError without an earlier one that passes its boot check.
     """
     prepare_logging()
     with in_words(f"rollback {name}"):
@@ -34,8 +34,8 @@ def rollback(name: str, why: str = "by hand", who: str = "retort", notify: list[
 
 
 def _roll_back(name: str, why: str, who: str) -> dict[str, str]:
-    now, before = ledger.read_champion(name), ledger.previous_champion(name)
-    if now is None or before is None:
+    now, before = ledger.require_champion(name, " to roll back"), ledger.previous_champion(name)
+    if before is None:
         raise ReleaseError(f"{name} has no earlier champion to go back to; `retort status {name}` shows its history")
     check = _boot(before)
     if not check.passed:

@@ -1,5 +1,6 @@
 """What the commands share: options, exit codes, and where results and progress go."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from bento.errors import UserError
 
 EXIT_CODES = {
     "promoted": 0,
@@ -21,10 +24,18 @@ EXIT_CODES = {
 }
 """By outcome."""
 
+
+def _printable(name: str) -> str:
+    """Raises: UserError for bytes that are no text, which no database takes."""
+    if not name.isprintable():
+        raise UserError(f"expected a model's name, got {name!r}; `retort status` lists names")
+    return name
+
+
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file such as configs/quickstart.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=value", help="Override one key; repeatable")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's registered name", callback=_printable)]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the ledger")]
 
 console = Console()
@@ -32,10 +43,14 @@ errors = Console(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """One document on stdout, as it is: never wrapped or coloured."""
+    """One document on stdout, as it is: never wrapped or coloured; "?" for bytes of a path that are no text."""
     import orjson
 
-    print(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())  # noqa: T201
+    try:
+        document = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:  # which an argument or a path that is not UTF-8 ends in
+        document = json.dumps(value, default=str, indent=2, ensure_ascii=False).encode(errors="replace")
+    print(document.decode())  # noqa: T201
 
 
 def show(result: Any, table: Callable[[Any, Console], None], *, as_json: bool) -> None:
@@ -53,10 +68,10 @@ def run_flow(call: Callable[[], Any]) -> Any:
 
 def start_logging() -> None:
     """Progress of our own loggers to stderr, and the homes of Prefect and MLflow set before they are imported."""
-    from bento.settings import configure, home
+    from bento.settings import configure, home, make_folder
 
     configure()
-    home().mkdir(parents=True, exist_ok=True)
+    make_folder(home())
     logging.getLogger("retort").setLevel(logging.INFO)
 
 

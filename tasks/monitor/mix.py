@@ -106,7 +106,7 @@ def answers(model: Artifact, data: Artifact) -> Predictions:
 def named_shares(prior: Mapping[str, float], labels: tuple[str, ...]) -> NDArray[np.float64]:
     """The shares in the order of the classes. Raises: UserError for other classes or what are no shares."""
     shares_C = np.array([float(prior.get(label, -1)) for label in labels])
-    if set(prior) != set(labels) or (shares_C < 0).any() or abs(shares_C.sum() - 1) > 0.01:
+    if set(prior) != set(labels) or not ((shares_C >= 0).all() and abs(shares_C.sum() - 1) <= 0.01):  # NaN is neither
         raise UserError(
             f"correct-prior: expected a share for each of {', '.join(labels)}, together 1, got {dict(prior)}"
         )

@@ -11,6 +11,7 @@ from bento.audit_records import (
     count_queue,
     drawn_rows,
     find_items,
+    has_answered,
     history,
     open_rows,
     shadow_disagreements,
@@ -39,6 +40,12 @@ def test_random_rows_come_first_and_targeted_ones_keep_a_place_in_five() -> None
     assert {row["reason"] for row in queue[8:]} == {"drifted"}
     assert ids(audit_queue("tiny", 1)) == ["r0"]
     assert len(audit_queue("tiny", 100)) == 33
+
+
+def test_a_name_has_answered_once_the_log_has_a_request_to_it() -> None:
+    serve(1)
+    assert has_answered("tiny")
+    assert not has_answered("tin")
 
 
 def test_the_queue_is_in_the_order_of_arrival_whatever_the_clock_said() -> None:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from bento import connections
 from bento.app import Server, create_app, direct_predict
-from bento.connections import Behind
+from bento.connections import MAX_HEADER_BYTES, Behind
 from tests.live import live
 
 BODY = b'{"text": "my card"}'
@@ -94,6 +94,10 @@ def ask(port: int, data: bytes) -> bytes:
 
 def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
+
+
+def request_id(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[0].partition(b"x-request-id: ")[2].partition(b"\r\n")[0]
 
 
 def is_json_error(answer: bytes) -> bool:
@@ -178,6 +182,7 @@ def test_bad_requests_are_refused_in_json_and_the_next_is_answered(port: int, ex
     answer = ask(port, data)
     assert status(answer) == expected, answer[:500]
     assert is_json_error(answer)
+    assert request_id(answer)
     assert status(ask(port, post())) == 200
 
 
@@ -193,13 +198,28 @@ BROKEN = {
     "length and chunks": post(headers=b"Transfer-Encoding: chunked\r\n"),
     "chunk of no size": CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n",
     "unknown coding": b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+    "endless path": get(b"/" + b"a" * MAX_HEADER_BYTES),
 }
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_http_is_a_400_and_the_next_is_answered(port: int, data: bytes) -> None:
-    assert status(ask(port, data)) == 400
+def test_what_is_no_http_is_a_400_in_json_and_the_next_is_answered(port: int, data: bytes) -> None:
+    with closing(connect(port)) as client:
+        client.sendall(data)
+        answer = read_to_end(client)
+    assert (status(answer), answer.count(b"x-request-id: ")) == (400, 1)
+    assert is_json_error(answer)
+    assert len(request_id(answer)) == 32
     assert status(ask(port, post())) == 200
+
+
+@pytest.mark.parametrize("length", [-5, 1000], ids=["no HTTP", "cut off"])
+def test_what_is_refused_on_its_way_in_has_the_id_that_its_caller_chose(port: int, length: int) -> None:
+    with closing(connect(port)) as client:
+        client.sendall(post(headers=b"X-Request-Id: mine\r\n", length=length))
+        client.shutdown(socket.SHUT_WR)
+        answer = read_to_end(client)
+    assert (status(answer), request_id(answer)) == (400, b"mine")
 
 
 def test_a_length_that_is_too_short_does_not_let_the_rest_pass_as_a_request(port: int) -> None:

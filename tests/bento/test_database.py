@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from bento import database
+from bento.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,3 +103,11 @@ def test_processes_that_add_a_column_together_all_find_it(tmp_path: Path) -> Non
     engine.dispose()
     assert start_together(url) == [0] * 4
     assert "source" in {column["name"] for column in sa.inspect(database._engine(url)).get_columns("feedback")}
+
+
+@pytest.mark.parametrize("url", ["foo", "nosuch://host/db", "postgresql+nosuch://ada:secret@host/db"])
+def test_an_address_that_is_none_is_refused_without_its_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_DATABASE_URL", url)
+    with pytest.raises(ConfigError, match="RETORT_DATABASE_URL: expected") as caught:
+        database.engine()
+    assert "secret" not in str(caught.value)

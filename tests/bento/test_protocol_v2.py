@@ -31,6 +31,14 @@ def test_the_inference_protocol_gives_only_the_wanted_outputs(client: Client) ->
     assert [output["name"] for output in answer["outputs"]] == ["label"]
 
 
+def test_an_output_that_the_model_lacks_is_refused_before_anything_is_answered(client: Client) -> None:
+    body = v2_body(["card"]) | {"id": "w1", "outputs": [{"name": "score"}]}
+    refused = client.post("/v2/models/tiny/infer", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "output")
+    assert client.post("/feedback", json={"request_id": "w1", "label": "refund"}).status_code == 404
+    assert client.post("/v2/models/tiny/infer", json=v2_body(["refund"]) | {"id": "w1"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
@@ -111,6 +119,23 @@ def test_an_error_is_a_string_as_the_protocol_and_its_clients_have_it(client: Cl
     error = client.get("/v2/models/other").json()
     assert isinstance(error["error"], str)
     assert (error["code"], error["field"]) == ("unknown_model", "name")
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v2/models/tiny/infer", "method_not_allowed"),
+        ("/v2/models/tiny/versions/1", "not_found"),
+    ],
+)
+def test_an_error_of_no_route_is_a_string_too(client: Client, path: str, code: str) -> None:
+    error = client.get(path).json()
+    assert isinstance(error["error"], str)
+    assert error["code"] == code
+
+
+def test_a_path_that_only_begins_like_the_protocols_has_errors_like_predicts(client: Client) -> None:
+    assert client.get("/v2x").json()["error"]["code"] == "not_found"
 
 
 def test_a_draining_service_is_not_ready(client: Client, server: Server) -> None:

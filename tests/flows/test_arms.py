@@ -120,7 +120,7 @@ def test_a_rollback_withdraws_what_stood_beside_the_champion(versions: list[Cham
         ("2", 1.5, "shadow", UserError, "up to 1"),
         ("2", float("nan"), "shadow", UserError, "got nan"),
         ("1", 0.1, "challenger", ReleaseError, "is the champion"),
-        ("9", 0.1, "challenger", ReleaseError, "those are: 1, 2, 3, 4"),
+        ("9", 0.1, "challenger", UserError, "those are: 1, 2, 3, 4"),
         ("4", 0.1, "challenger", ReleaseError, "expected labels"),
         ("4", 0.1, "shadow", ReleaseError, "cannot be mixed"),
     ],
@@ -154,7 +154,7 @@ def test_a_second_challenger_has_to_wait(versions: list[Champion]) -> None:
 
 
 def test_a_name_without_a_champion_has_no_challenger() -> None:
-    with pytest.raises(ReleaseError, match="promote one first"):
+    with pytest.raises(UserError, match=r"no champion for a challenger to stand beside; .*`retort status`"):
         challenge("1")
 
 

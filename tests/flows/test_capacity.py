@@ -88,6 +88,10 @@ def test_a_number_that_no_day_has_is_refused_in_words(known: Path, words: tuple[
     assert (done.exit_code, "Invalid value for '--" in done.output) == (2, True)
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_the_day(known: Path, tmp_path: Path) -> None:
+    assert "got a folder" in run("autoscale", "tiny", "--report", str(tmp_path))[1]
+
+
 def test_a_day_in_a_file_is_simulated_under_both_shipped_policies_and_a_page_is_written(
     known: Path, tmp_path: Path
 ) -> None:

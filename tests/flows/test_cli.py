@@ -1,12 +1,14 @@
 """Exit codes, and one JSON document whatever happens."""
 
 import json
+import socket
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from bento.errors import ConfigError, ReleaseError
+from bento.errors import ConfigError, ReleaseError, UserError
 from flows import cli
 
 
@@ -54,3 +56,38 @@ def test_the_version_is_that_of_the_package() -> None:
     done = CliRunner().invoke(cli.app, ["--version"])
     assert done.exit_code == 0
     assert done.stdout == f"retort {version('retort')}\n"
+
+
+def test_a_database_that_is_none_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "retort.db"
+    damaged.write_text("no database" * 100, encoding="utf-8")
+    monkeypatch.setenv("RETORT_DATABASE_URL", f"sqlite:///{damaged}")
+    monkeypatch.setattr("sys.argv", ["retort", "score", "demo", "in.csv", "out.csv"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert "retort score: expected Retort's database" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_or_none_is_refused_before_the_service_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.release.ledger.require_champion", lambda name, purpose: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        found = CliRunner().invoke(cli.app, ["serve", "demo", "--port", str(taken.getsockname()[1])])
+    assert isinstance(found.exception, UserError)
+    assert "choose another" in str(found.exception)
+    assert CliRunner().invoke(cli.app, ["serve", "demo", "--port", "99999"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("--rows", "1"), ("--rows", "100000000000"), ("--period", "-1"), ("--period", "99"), ("--seed", "-1")]
+)
+def test_synthetic_messages_have_the_bounds_of_a_config_s_and_leave_nothing(
+    words: tuple[str, str], tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(cli.app, ["synthesize", str(tmp_path / "new"), *words])
+    assert (done.exit_code, "Invalid value for '--" in done.output) == (2, True)
+    assert list(tmp_path.iterdir()) == []

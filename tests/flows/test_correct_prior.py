@@ -180,8 +180,10 @@ def test_few_rows_or_another_set_of_classes_are_errors_in_words(world: World, co
     with pytest.raises(UserError, match="at least 200 distinct texts"):
         correct(config)
     world.send(300, SHIFTED)
-    with pytest.raises(UserError, match="a share for each of"):
-        module.correct(config, {"refund": 1.0}, "", stage=lambda _, function: function)
+    nan = dict.fromkeys(LABELS, float("nan"))
+    for prior in ({"refund": 1.0}, {}, nan, dict.fromkeys(LABELS, 0.0) | {"refund": float("nan")}):
+        with pytest.raises(UserError, match="a share for each of"):
+            module.correct(config, prior, "", stage=lambda _, function: function)
 
 
 def test_a_person_promotes_where_the_config_says_so(world: World, config: Config) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bento.errors import ReleaseError
-from flows import release
-from flows.release import find_entry, promote
+from bento.errors import ReleaseError, UserError
+from flows import release, rollback
+from flows.release import find_entry, promote, promote_by_hand
 from tasks.release import ledger, tracking
 from tasks.release.ledger import Champion
 from tasks.types import Artifact, GateReport, Outcome, Verdict
@@ -117,8 +117,22 @@ def test_two_retrains_cannot_both_promote() -> None:
 def test_only_blessed_versions_can_be_promoted_by_hand() -> None:
     bless(version(4))
     assert find_entry("demo", "4") == version(4)
+    ledger.record(version(5), action="reject", who="retort", why="boot check failed", evidence={})
     with pytest.raises(ReleaseError, match="those are: 4"):
         find_entry("demo", "5")
+
+
+def test_a_version_or_name_that_there_is_not_is_bad_input() -> None:
+    bless(version(4))
+    with pytest.raises(UserError, match="those are: 4"):
+        find_entry("demo", "99")
+    with pytest.raises(UserError, match=r"those are: none. `retort status` shows all"):
+        find_entry("nope", "1")
+    with pytest.raises(UserError, match="nope has no champion to roll back"):
+        rollback._roll_back("nope", "worse", "ada")
+    serve(version(4), None)
+    with pytest.raises(ReleaseError, match="no earlier champion"):
+        rollback._roll_back("demo", "worse", "ada")
 
 
 def test_a_new_version_leaves_the_alias_of_a_running_challenger_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +154,11 @@ def test_a_new_version_leaves_the_alias_of_a_running_challenger_alone(monkeypatc
     )  # fmt: skip
     assert release.register.fn(candidate) == newest
     assert set_aliases == [("demo", "challenger", "2")]
+
+
+def test_promoting_what_serves_already_changes_nothing(aliases: list[str]) -> None:
+    serve(bless(version(1)), None)
+    before = ledger.history("demo")
+    assert promote_by_hand("demo", "1", who="ada", why="again") == version(1)
+    assert ledger.history("demo") == before
+    assert aliases == []

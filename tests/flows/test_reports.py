@@ -41,7 +41,7 @@ def test_the_newest_of_the_kind_is_found(target: str, kind: str | None, folder: 
     assert find_report(target, kind).parent.name == folder  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("target", "kind"), [("nobody", None), ("mail", "build"), ("ban", "look")])
+@pytest.mark.parametrize(("target", "kind"), [("nobody", None), ("mail", "build"), ("ban", "look"), ("", None)])
 def test_what_is_not_there_is_answered_with_what_is(target: str, kind: str | None) -> None:
-    with pytest.raises(UserError, match=r"there are: mail-look-1, banking-look-9"):
+    with pytest.raises(UserError, match=rf"got '{target}'; there are: mail-look-1, banking-look-9"):
         find_report(target, kind)  # type: ignore[arg-type]
