@@ -135,7 +135,7 @@ def waiting(terminal: Terminal, built: dict[str, Any]) -> dict[str, Any]:
 def test_a_build_that_needs_approval_waits_for_a_person(terminal: Terminal, waiting: dict[str, Any]) -> None:
     assert (waiting["outcome"], waiting["version"]) == ("awaiting_approval", "2")
     assert terminal.json("status", "smoke")[0]["champion"]["version"] == "1"
-    assert terminal.run("promote", "smoke", "99").returncode == 1
+    assert terminal.run("promote", "smoke", "99").returncode == 2
 
 
 def test_promotion_and_rollback_under_load_lose_no_request(
