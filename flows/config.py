@@ -1,15 +1,13 @@
 """The config: one YAML file, frozen and strict, whose errors name the key, the file and the line."""
 
 import difflib
-import itertools
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from bento.errors import ConfigError, UserError
+from flows.config_yaml import Key, apply_override, read_yaml, short
 from flows.schedules import check_schedule
 from tasks.analysis import ErrorsConfig
 from tasks.behaviour import BehaviourConfig
@@ -27,9 +25,6 @@ from tasks.search.space import SearchConfig
 from tasks.train import TeacherConfig
 from tasks.types import Section
 
-Key = tuple[str | int, ...]
-CONFIGS = Path("configs")
-"""Where the configs of a checkout are."""
 BLOCK = r"^[a-z0-9-]+/[a-z0-9-]+$"
 """Type and name of a Prefect block, such as slack-webhook/ops."""
 AnySection = TypeVar("AnySection", bound=Section)
@@ -202,13 +197,13 @@ class Gates(Section):
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """Read and check `path` with `a.b=value` overrides. Raises: ConfigError with every fault, one a line."""
-    tree, lines = _read(path)
+    tree, lines = read_yaml(path)
     return _validate(Config, path, tree, lines, overrides)
 
 
 def load_gates(path: Path | None, overrides: list[str] | None = None) -> Gates:
     """The gates of a file, or the default ones, with `a.b=value` overrides. Raises: ConfigError."""
-    tree, lines = _read(path) if path is not None else ({}, {})
+    tree, lines = read_yaml(path) if path is not None else ({}, {})
     where = path or Path("gates")
     if "name" not in tree:
         return _validate(Gates, where, tree, lines, overrides)
@@ -223,118 +218,12 @@ def _validate(
     model: type[AnySection], path: Path, tree: dict[str, Any], lines: dict[Key, str], overrides: list[str] | None
 ) -> AnySection:
     for override in overrides or []:
-        _apply(tree, lines, override)
+        apply_override(tree, lines, override)
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         told = [_describe(model, path, lines, key, faults) for key, faults in _by_key(error, tree).items()]
         raise ConfigError("\n".join(told)) from error
-
-
-def _hint(path: Path) -> str:
-    """Which file may be meant by one that is not there: the config of that name, or those beside it."""
-    beside = sorted(path.parent.glob("*.y*ml"))
-    meant = [found for found in (*beside, *sorted(CONFIGS.glob("*.y*ml"))) if found.stem == path.stem]
-    if meant:
-        return f"; did you mean {meant[0]}?"
-    return f"; {path.parent} has {', '.join(found.name for found in beside)}" if beside else ""
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
-    """The YAML as plain values, and where each key stands (`line 12`)."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe one
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{path}:1: expected keys such as name, data and compress, got {type(tree).__name__}")
-        lines: dict[Key, str] = {}
-        _note_lines(path, node, (), lines)
-        return tree, lines
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: expected a YAML config, but there is no such file{_hint(path)}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable UTF-8 YAML file, got: {error}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: expected YAML, got: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, got: {error}") from error
-    except RecursionError as error:
-        raise ConfigError(
-            f"{path}: expected keys a few levels deep, got hundreds of levels, or an anchor (&) that holds its own "
-            "alias (*); write the values out"
-        ) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Says where a value stands that looks like a date or number, or is tagged as one, and is none."""
-
-    def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """As PyYAML has it. Raises: ConstructorError."""
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # what PyYAML's own constructors end in
-            kind = node.tag.rpartition(":")[2]
-            problem = f"{_short(node.value)}, which is no {kind}; put text into quotes"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
-
-
-def _note_lines(path: Path, node: Any, key: Key, lines: dict[Key, str]) -> None:
-    lines.setdefault(key, f"{path}:{node.start_mark.line + 1}")
-    if isinstance(node, yaml.MappingNode):
-        for child_key, child in node.value:
-            below = (*key, child_key.value)
-            if below in lines:
-                raise ConfigError(f"{path}:{child_key.start_mark.line + 1}: {child_key.value} is given twice; keep one")
-            lines[below] = f"{path}:{child_key.start_mark.line + 1}"
-            _note_lines(path, child, below, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for at, child in enumerate(node.value):
-            _note_lines(path, child, (*key, at), lines)
-
-
-def _apply(tree: dict[str, Any], lines: dict[Key, str], override: str) -> None:
-    """Set one `a.b=value`; list items by number, as in `compress.1.epochs=3`."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", dotted):
-        raise ConfigError(f"--set {override}: expected KEY.KEY=VALUE, such as teacher.epochs=3")
-    try:
-        value = yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506 - it is a safe one
-    except (yaml.YAMLError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or _short(text)
-        raise ConfigError(f"--set {override}: expected a YAML value after =, got {problem}") from error
-    key: Key = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in dotted.split("."))
-    parent: Any = tree
-    node: Any = tree
-    for at, (part, following) in enumerate(itertools.pairwise((*key, ""))):
-        if node == [] and isinstance(part, int):
-            items = f"{'.'.join(dotted.split('.')[:at])}={_nested(key[at:], text)}"
-            raise ConfigError(
-                f"--set {override}: the list that {part} counts in has no items; give it, as --set '{items}'"
-            )
-        parent, node = node, _child(node, part, override, [] if isinstance(following, int) else {})
-    parent[key[-1]] = value
-    lines[key] = f"--set {override}"
-
-
-def _nested(key: Key, text: str) -> str:
-    """The YAML of a value below the keys and items of `key`."""
-    for part in reversed(key):
-        text = f"[{text}]" if isinstance(part, int) else f"{{{part}: {text}}}"
-    return text
-
-
-def _child(node: Any, part: str | int, override: str, default: Any) -> Any:
-    if isinstance(node, list):
-        if not isinstance(part, int) or part >= len(node):
-            raise ConfigError(f"--set {override}: expected a number from 0 to {len(node) - 1}, got {part!r}")
-        return node[part]
-    if not isinstance(node, dict):
-        raise ConfigError(f"--set {override}: {part!r} lies below a plain value, so it cannot be set")
-    if node.get(part) is None:
-        node[part] = default
-    return node[part]
 
 
 def _by_key(error: ValidationError, tree: dict[str, Any]) -> dict[Key, list[Any]]:
@@ -368,12 +257,7 @@ def _describe(root: type[Section], path: Path, lines: dict[Key, str], location: 
         return f"{where}: {dotted}: expected kind: one of {kinds}; got {fault['input']!r}"
     first, *others = [each["msg"][0].lower() + each["msg"][1:] for each in faults]
     message = " or ".join([first, *(other.removeprefix("input should be ") for other in others)])
-    return f"{where}: {dotted}: {message}, got {_short(fault['input'])}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return f"{where}: {dotted}: {message}, got {short(fault['input'])}"
 
 
 def _without_tags(fault: Any, tree: Any) -> Key:
